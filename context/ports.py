@@ -1,0 +1,56 @@
+"""What `context` needs from the outside, stated as promises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from context.items import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Validated items on their way into the log."""
+
+    count: int
+    text: bytes  # lines as in Batch.text
+    key: str | None = None  # idempotency key
+    digest: bytes = b""  # of the body, to tell a repeat from a reused key
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Acknowledgement of one draft: its items are durable."""
+
+    first_offset: int
+    count: int
+    term: int
+    replayed: bool = False
+
+    @property
+    def last_offset(self) -> int:
+        """Offset of the newest item acknowledged."""
+        return self.first_offset + self.count - 1
+
+
+class Log(Protocol):
+    """Append-only items, ordered by offset. A new `epoch` means history was lost."""
+
+    epoch: str
+
+    def append(
+        self, drafts: Sequence[Draft], *, term: int, now: float
+    ) -> list[Receipt | Exception]:
+        """Make all drafts durable in one step and tell what became of each.
+
+        A draft whose idempotency key was stored within 24 h is not stored again: its receipt is
+        the first one with `replayed=True`; with another body it is KeyReused, and the other drafts
+        go on. Raises FencedOut if a higher term has written, StorageFull if the disk took nothing.
+        """
+
+    def read(self, after: int, *, max_bytes: int) -> list[Batch]:
+        """Whole batches holding items with offset > `after`, in order, at least one if any."""
+
+    def bounds(self) -> tuple[int, int]:
+        """Oldest offset still here and newest offset; (0, -1) where the log is empty."""
