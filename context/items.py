@@ -34,13 +34,13 @@ class Cursor:
         return f"{self.epoch}:{self.offset}"
 
 
-class Item(msgspec.Struct, forbid_unknown_fields=True):
+class Item(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One piece of context as its producer sends it; field order is the order of a line."""
 
     type: str
     source: str = "unknown"
     timestamp: int | float | None = None
-    data: dict[str, Any] = msgspec.field(default_factory=dict)
+    data: dict[str, Any]
     metadata: dict[str, Any] | UnsetType = UNSET
 
 
