@@ -1,0 +1,60 @@
+"""The Log port in memory: for tests and for components that need no durability."""
+
+from __future__ import annotations
+
+import secrets
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from context.errors import FencedOut, KeyReused
+from context.items import Batch
+from context.ports import Draft, Receipt
+
+KEY_LIFETIME_S = 24 * 3600.0
+
+
+class MemoryLog:
+    """Keeps whole batches in a list; nothing survives the process."""
+
+    def __init__(self) -> None:
+        self.epoch = secrets.token_hex(4)
+        self._term = 0
+        self._batches: list[Batch] = []
+        self._keys: dict[str, tuple[bytes, Receipt, float]] = {}
+
+    def append(
+        self, drafts: Sequence[Draft], *, term: int, now: float
+    ) -> list[Receipt | Exception]:
+        """See `context.ports.Log`."""
+        if term < self._term:
+            raise FencedOut(f"term {term} is older than {self._term}; find the leader again")
+        self._term = term
+        return [self._append_one(draft, now) for draft in drafts]
+
+    def read(self, after: int, *, max_bytes: int) -> list[Batch]:
+        """See `context.ports.Log`."""
+        start = bisect_right(self._batches, after, key=lambda batch: batch.last_offset)
+        batches, size = [], 0
+        for batch in self._batches[start:]:
+            batches.append(batch)
+            size += len(batch.text)
+            if size >= max_bytes:
+                break
+        return batches
+
+    def bounds(self) -> tuple[int, int]:
+        """See `context.ports.Log`."""
+        return 0, (self._batches[-1].last_offset if self._batches else -1)
+
+    def _append_one(self, draft: Draft, now: float) -> Receipt | Exception:
+        if draft.key is not None and draft.key in self._keys:
+            digest, first, at = self._keys[draft.key]
+            if at > now - KEY_LIFETIME_S:
+                if digest != draft.digest:
+                    return KeyReused(f"Idempotency-Key {draft.key!r} was used with another body")
+                return Receipt(first.first_offset, first.count, first.term, replayed=True)
+        receipt = Receipt(self.bounds()[1] + 1, draft.count, self._term)
+        self._batches.append(Batch(receipt.first_offset, draft.count, now, self._term, draft.text))
+        if draft.key is not None:
+            self._keys[draft.key] = (draft.digest, receipt, now)
+        return receipt

@@ -1,0 +1,82 @@
+"""Live delivery: one ring of the newest batches, and a cursor for each subscriber.
+
+The hand-over from history to live needs no lock: offsets are dense, so a subscriber at offset `c`
+is served from the ring exactly when the ring still holds `c + 1`, else from the log. Both give the
+items after `c` in order; neither can skip or repeat one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from context.items import Batch
+
+Frame = TypeVar("Frame")
+FRAMED_ENTRIES = 64  # newest entries that keep the frames made of them: bounds the memory
+
+
+@dataclass(slots=True)
+class Entry:
+    """A batch in the ring, and what subscribers with the same wish have made of it."""
+
+    batch: Batch
+    _made: dict[Hashable, object] = field(default_factory=dict)
+
+    def made(self, wish: Hashable, make: Callable[[Batch], Frame]) -> Frame:
+        """The frame for this wish: made once, then the same object for every subscriber."""
+        frame = self._made.get(wish)
+        if frame is None:
+            frame = self._made[wish] = make(self.batch)
+        return frame  # type: ignore[return-value]
+
+    def forget(self) -> None:
+        """Drop the frames; whoever still needs one makes it again."""
+        self._made.clear()
+
+
+class Ring:
+    """The newest batches, bounded by bytes; always at least the newest one."""
+
+    def __init__(self, max_bytes: int, *, newest: int = -1) -> None:
+        self._max_bytes = max_bytes
+        self._entries: deque[Entry] = deque()
+        self._bytes = 0
+        self._newest = newest
+
+    @property
+    def newest(self) -> int:
+        """Offset of the newest item ever added (or the start value)."""
+        return self._newest
+
+    def add(self, batch: Batch) -> None:
+        """Add the batch that follows the newest one."""
+        if batch.first_offset != self._newest + 1:
+            raise ValueError(f"batch at {batch.first_offset} does not follow {self._newest}")
+        self._entries.append(Entry(batch))
+        if len(self._entries) > FRAMED_ENTRIES:
+            self._entries[-1 - FRAMED_ENTRIES].forget()
+        self._newest = batch.last_offset
+        self._bytes += len(batch.text)
+        while self._bytes > self._max_bytes and len(self._entries) > 1:
+            self._bytes -= len(self._entries.popleft().batch.text)
+
+    def after(self, offset: int) -> Sequence[Entry] | None:
+        """Entries holding items after `offset`, oldest first; empty if there is nothing newer.
+
+        None where the ring does not reach back to `offset + 1`: read the log instead. The first
+        entry may begin before `offset + 1` (a cursor in the middle of a batch).
+        """
+        if offset >= self._newest:
+            return ()
+        entries = self._entries
+        if not entries or entries[0].batch.first_offset > offset + 1:
+            return None
+        if entries[-1].batch.first_offset == offset + 1:  # the usual case: only the newest is new
+            return (entries[-1],)
+        found = list(entries)
+        start = bisect_right(found, offset, key=lambda entry: entry.batch.last_offset)
+        return found[start:]

@@ -1,0 +1,59 @@
+"""Framed msgpack between the processes of one node, over a Unix socket.
+
+A frame is a 4-byte big-endian length and a msgpack array. The web process asks
+`[method, params, body]`; the agent answers `[status, headers, body]`. One connection carries one
+exchange at a time; `feed` turns a connection into a stream of frames from the agent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+MAX_FRAME_BYTES = 80 * 1024 * 1024  # above the largest answer: 10,000 items, or a 16 MiB body
+HEADER_BYTES = 4
+
+
+class Request(msgspec.Struct, array_like=True):
+    """What the web process asks the agent."""
+
+    method: str
+    params: dict[str, Any]
+    body: bytes = b""
+
+
+class Answer(msgspec.Struct, array_like=True):
+    """The agent's answer: an HTTP status, headers, and a body that is passed on as it is."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class FeedBatch(msgspec.Struct, array_like=True):
+    """One durable batch on its way to subscribers."""
+
+    first_offset: int
+    count: int
+    ingested_at: float
+    term: int
+    text: bytes
+
+
+class FrameTooLarge(Exception):
+    """The peer announced a frame beyond the limit."""
+
+
+def pack(message: msgspec.Struct) -> bytes:
+    """One frame, length first."""
+    payload = msgspec.msgpack.encode(message)
+    return len(payload).to_bytes(HEADER_BYTES, "big") + payload
+
+
+def length(header: bytes) -> int:
+    """Length of the payload that follows the header."""
+    size = int.from_bytes(header, "big")
+    if size > MAX_FRAME_BYTES:
+        raise FrameTooLarge(f"frame of {size} bytes; at most {MAX_FRAME_BYTES} are allowed")
+    return size
