@@ -34,7 +34,8 @@ _COMPRESS_FROM = 512  # bytes; below, zstd gains nothing
 _SCHEMA = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE batches(first_offset INTEGER PRIMARY KEY, count INTEGER NOT NULL,
-                     term INTEGER NOT NULL, ingested_at REAL NOT NULL, codec INTEGER NOT NULL, body BLOB NOT NULL);
+                     term INTEGER NOT NULL, ingested_at REAL NOT NULL,
+                     codec INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE TABLE keys(key TEXT PRIMARY KEY, digest BLOB NOT NULL, first_offset INTEGER NOT NULL,
                   count INTEGER NOT NULL, term INTEGER NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX keys_at ON keys(at);
