@@ -1,0 +1,46 @@
+"""What the bridge needs from a model, and what it asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ai_bridge.prediction import Prediction
+from ai_bridge.series import Series
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question to all models: what to do about these symbols now.
+
+    `window` holds what is known of each symbol (a symbol without data may be missing),
+    `context` what the caller adds, `now` unix seconds.
+    """
+
+    symbols: tuple[str, ...]
+    window: Mapping[str, Series]
+    now: float
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Model(Protocol):
+    """One voice in the consensus."""
+
+    @property
+    def name(self) -> str:
+        """Unique in a bridge; what votes and weights are filed under."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """How it runs: `builtin`, `torch`, and later the remote kinds."""
+        ...
+
+    async def decide(self, question: Question) -> Prediction:
+        """Answer from the question alone, without blocking the event loop.
+
+        Raises Abstained where it has too little to go on, ModelUnavailable where it cannot be
+        reached. May be cancelled at any await.
+        """
+        ...

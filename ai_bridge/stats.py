@@ -1,0 +1,49 @@
+"""What the bridge observed of each model while asking it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from ai_bridge.votes import Vote
+
+_HEALTH = {"ok": "ok", "abstained": "ok", "timeout": "failing", "error": "failing"}
+
+
+class ModelStats:
+    """Counts and latencies of one model since this process started."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.latency_total_ms = 0.0
+        self.latency_last_ms: float | None = None
+        self.last_status: str | None = None
+        self.last_reason = ""
+
+    def note(self, vote: Vote) -> None:
+        """Count one vote."""
+        self.counts[vote.status] += 1
+        self.latency_total_ms += vote.latency_ms
+        self.latency_last_ms = vote.latency_ms
+        self.last_status = vote.status
+        self.last_reason = vote.reasoning
+
+    @property
+    def health(self) -> str:
+        """`unknown` before the first question, then by the last: ok, failing or unavailable."""
+        if self.last_status is None:
+            return "unknown"
+        return _HEALTH.get(self.last_status, self.last_status)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return health, counts by status and latency in milliseconds."""
+        asked = self.counts.total()
+        return {
+            "health": self.health,
+            "last_reason": self.last_reason,
+            "counts": dict(self.counts),
+            "latency_ms": {
+                "mean": self.latency_total_ms / asked if asked else None,
+                "last": self.latency_last_ms,
+            },
+        }
