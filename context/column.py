@@ -1,0 +1,59 @@
+"""One text per item as small integers, so that comparing items costs an array operation."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_NAMES = 1024  # distinct names kept in bounds; with more the set stops excluding anything
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """One text per item as codes: `values[text]` is the code, -1 stands for no text."""
+
+    values: dict[str, int]  # in the order of the codes; never changed
+    codes: NDArray[np.int32]  # (items,)
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Column:
+        """The column of these texts, one per item."""
+        values: dict[str, int] = {}
+        code = values.setdefault
+        codes = [code(text, len(values)) for text in texts]
+        return cls(values, np.array(codes, dtype=np.int32))
+
+    @classmethod
+    def sparse(cls, texts: Sequence[Any]) -> Column:
+        """As `of`, for values that need not be text: those have code -1."""
+        values: dict[str, int] = {}
+        code = values.setdefault
+        codes = [code(t, len(values)) if isinstance(t, str) else -1 for t in texts]
+        return cls(values, np.array(codes, dtype=np.int32))
+
+    @classmethod
+    def join(cls, columns: Sequence[Column]) -> Column:
+        """The column of all items of `columns`, in order."""
+        values: dict[str, int] = {}
+        code = values.setdefault
+        parts = []
+        for column in columns:
+            # The last entry is where code -1 lands: no text stays no text.
+            to = [*(code(text, len(values)) for text in column.values), -1]
+            parts.append(np.array(to, dtype=np.int32)[column.codes])
+        return cls(values, np.concatenate(parts))
+
+    def mask(self, wanted: Collection[str], first: int, last: int) -> NDArray[np.bool_]:
+        """Which of items first..last-1 have one of the wanted texts."""
+        codes = self.codes[first:last]
+        found = [self.values[text] for text in wanted if text in self.values]
+        return np.equal(codes, found[0]) if len(found) == 1 else np.isin(codes, found)
+
+    def names(self) -> frozenset[str] | None:
+        """The texts for `Bounds`, None where there are too many."""
+        return frozenset(map(sys.intern, self.values)) if len(self.values) <= MAX_NAMES else None
