@@ -1,0 +1,93 @@
+"""The index: derived from the log, rebuilt from it by applying its batches in order.
+
+Newest items lie in an open *tail*; about 1 MiB of text becomes a closed block. Of a closed block
+only the bounds stay for good. Its text and columns are in a cache and come from the log again when
+they fell out of it.
+
+One thread applies, any thread reads: the writer makes a new immutable snapshot and swaps it in with
+one assignment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from context.block import Block, Bounds
+from context.cache import BlockCache, Load
+from context.items import Batch
+from context.snapshot import Snapshot
+from context.tally import Tally
+
+CLOSE_BYTES = 1 << 20  # text of a closed block; a batch is never split, so one may hold more
+_FRESH_BATCHES = 16  # columns are made for so many small batches at once
+_FRESH_BYTES = 64 * 1024
+_MERGE = 16  # tail blocks joined at once
+
+
+class Index:
+    """What readers ask instead of the log."""
+
+    def __init__(self, load: Load, cache_bytes: int = 256 << 20) -> None:
+        self._cache = BlockCache(load, cache_bytes)
+        self._now = Snapshot((), (), (), Tally(), self._cache)
+        self._tally = Tally()  # of closed and tail blocks
+        self._fresh_bytes = 0
+
+    def apply(self, batch: Batch) -> None:
+        """Take in the batch that follows the newest item; the very first may begin anywhere."""
+        now = self._now
+        if now.newest >= 0 and batch.first_offset != now.newest + 1:
+            raise ValueError(f"batch at {batch.first_offset} does not follow {now.newest}")
+        closed, tail, fresh = now.closed, now.tail, (*now.fresh, batch)
+        self._fresh_bytes += len(batch.text)
+        if len(fresh) >= _FRESH_BATCHES or self._fresh_bytes >= _FRESH_BYTES:
+            block = Block.of(fresh)
+            self._tally = self._tally.plus(block)
+            closed, tail = self._settle(closed, (*tail, block))
+            fresh, self._fresh_bytes = (), 0
+        self._now = Snapshot(closed, tail, fresh, self._tally, self._cache)
+
+    def snapshot(self) -> Snapshot:
+        """Everything applied so far."""
+        return self._now
+
+    def item(self, offset: int) -> tuple[float, bytes] | None:
+        """When the item became durable, and its line; None where it is not here."""
+        return self._now.item(offset)
+
+    def stats(self) -> dict[str, Any]:
+        """Counts by type and source, sizes, and where the index begins and ends."""
+        now = self._now
+        tally = now.tally()
+        return {
+            "items": tally.items,
+            "bytes": tally.nbytes,
+            "blocks": len(now),
+            "cached_bytes": self._cache.nbytes,
+            "types": dict(tally.types),
+            "sources": dict(tally.sources),
+            "oldest_offset": now.oldest,
+            "newest_offset": now.newest,
+            "oldest_timestamp": tally.min_time,
+            "newest_timestamp": tally.max_time,
+        }
+
+    def _settle(
+        self, closed: tuple[Bounds, ...], tail: tuple[Block, ...]
+    ) -> tuple[tuple[Bounds, ...], tuple[Block, ...]]:
+        """Close the tail where it is large enough, else keep the number of its blocks small."""
+        if _size(tail) >= CLOSE_BYTES:
+            block = Block.join(tail) if len(tail) > 1 else tail[0]
+            self._cache.put(block)
+            return (*closed, block.bounds), ()
+        # Each join makes blocks at least four times larger, so a line is copied a few times only.
+        last = tail[-_MERGE:]
+        while len(last) == _MERGE and 4 * max(len(b.text) for b in last) <= _size(last):
+            tail = (*tail[:-_MERGE], Block.join(last))
+            last = tail[-_MERGE:]
+        return closed, tail
+
+
+def _size(blocks: Sequence[Block]) -> int:
+    return sum(len(block.text) for block in blocks)
