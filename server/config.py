@@ -1,0 +1,203 @@
+"""The settings of a node: defaults, then a file, then `CONTEXT_*` variables, then flags.
+
+A setting is one field of `Settings` with one `Kind` that says what is allowed; the file, the
+environment and the flags all pass through it. `docs/settings.md` lists every one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import socket
+import tomllib
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from server.setting_kinds import Choice, Flag, Kind, ListOf, Number, Pairs, PathOf, Text
+
+PREFIX = "CONTEXT_"
+# Variables with this prefix that are no settings: the supervisor's own, and the peers' secret.
+INTERNAL = frozenset({"READY_FD", "PARENT_FD", "PARENT_PID", "SETTINGS", "CLUSTER_SECRET"})
+
+ASYNC_MODES = ("eventlet", "threading", "gevent")
+DATA_DIR = Path("data")
+
+
+class SettingsError(Exception):
+    """A wrong setting; the text is one line with its name, value, origin, and what is allowed."""
+
+
+def _setting(kind: Kind, default: Any, meaning: str) -> Any:
+    metadata = {"kind": kind, "meaning": meaning}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def _host_slug() -> str:
+    """This machine's name as a node id."""
+    name = re.sub(r"[^a-z0-9]+", "-", socket.gethostname().partition(".")[0].lower())
+    return name.strip("-")[:63] or "node"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that an operator can set on one node."""
+
+    node_id: str = _setting(
+        Text(r"[a-z0-9][a-z0-9-]{0,62}", "1 to 63 of a-z, 0-9 and -, not starting with -"),
+        _host_slug,
+        "Name of this node among its peers; the default is the machine's name.",
+    )
+    host: str = _setting(
+        Text(r"\S+", "a host name or address"),
+        "127.0.0.1",
+        "Address to listen on; `0.0.0.0` is every network of the machine.",
+    )
+    port: int = _setting(
+        Number(0, 65535), 5000, "Port of the web interface; 0 takes any free port."
+    )
+    data_dir: Path = _setting(  # noqa: RUF009 - makes a field, as `field` does
+        PathOf(), DATA_DIR, "Folder of the log, its index and the node's state."
+    )
+    feeds: tuple[str, ...] = _setting(
+        ListOf(r"[a-z]+(:[^\s;]+)?", "feeds such as simulated or binance:BTC/USDT,ETH/USDT", " ;"),
+        (),
+        "Live sources to read: `simulated`, or `EXCHANGE:PAIR,...`; several are separated by "
+        "spaces or `;`.",
+    )
+    peers: tuple[str, ...] = _setting(
+        ListOf(r"[^\s,]+:\d{1,5}", "HOST:PORT,...", " ,"),
+        (),
+        "Web addresses of all nodes, this one included; empty is a single node.",
+    )
+    async_mode: str = _setting(
+        Choice(*ASYNC_MODES), "eventlet", "How the web process serves many connections."
+    )
+    health_interval_s: float = _setting(
+        Number(0, 86400, whole=False), 5.0, "Seconds between samples of the machine; 0 takes none."
+    )
+    search_cache_mb: int = _setting(
+        Number(1, 1 << 20), 256, "Memory in MiB for decompressed blocks while searching."
+    )
+    search_workers: int = _setting(Number(1, 64), 2, "Threads that search at the same time.")
+    max_body_bytes: int = _setting(
+        Number(1024, 64 << 20), 16 << 20, "Largest request body in bytes, also when decompressed."
+    )
+    ingest_queue_mb: int = _setting(
+        Number(1, 1 << 16),
+        64,
+        "Memory in MiB for items not yet durable; beyond it, senders get `rate_limited`.",
+    )
+    tokenizers: Mapping[str, str] = _setting(
+        Pairs("model=tokenizer.json,..."),
+        dict,
+        "Tokenizer file of each model, as `model=path,...`; a model without one is estimated.",
+    )
+    torch_worker: bool = _setting(
+        Flag(), True, "Whether to start the process of the local torch model."
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        ListOf(r"\*|https?://[^\s,/]+", "origins such as https://example.org, or *", " ,"),
+        (),
+        "Other sites whose pages may call this node from a browser.",
+    )
+    log_level: str = _setting(
+        Choice("debug", "info", "warning", "error"), "info", "Least important lines to log."
+    )
+    log_format: str = _setting(
+        Choice("auto", "json", "text"),
+        "auto",
+        "How to log; `auto` is text on a terminal and JSON lines elsewhere.",
+    )
+    request_log: bool = _setting(Flag(), False, "Whether to log every request.")
+
+    def to_json(self) -> str:
+        """These settings as text for a child process."""
+        return msgspec.json.encode(self, enc_hook=str).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """The settings that `to_json` wrote."""
+        return msgspec.json.decode(text, type=cls, dec_hook=lambda kind, value: kind(value))
+
+
+def load(
+    flags: Mapping[str, Any], environ: Mapping[str, str], config_path: str | Path | None = None
+) -> Settings:
+    """Resolve the settings of all layers; a later one wins.
+
+    `flags` holds field names; a flag that is None was not given. Raises SettingsError with one
+    line for the first wrong setting.
+    """
+    values: dict[str, Any] = {}
+    if config_path is not None:
+        path = Path(config_path)
+        for key, raw in _read_file(path).items():
+            values[key] = _parse(_field(key, path), raw, f"in {path}")
+    for each in fields(Settings):
+        variable = PREFIX + each.name.upper()
+        if variable in environ:
+            values[each.name] = _parse(each, environ[variable], f"from {variable}")
+        if flags.get(each.name) is not None:
+            values[each.name] = _parse(each, flags[each.name], "from the command line")
+    return Settings(**values)
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """One line for each `CONTEXT_*` variable that sets nothing, probably misspelt.
+
+    They are no error: other programs may use the prefix too.
+    """
+    known = {each.name.upper() for each in fields(Settings)}
+    names = (name.removeprefix(PREFIX) for name in sorted(environ) if name.startswith(PREFIX))
+    return [
+        f"{PREFIX}{name} sets nothing{_guess(name, known, PREFIX)}"
+        for name in names
+        if name not in known | INTERNAL
+    ]
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".toml":
+            content: object = tomllib.loads(text)
+        elif path.suffix in (".yaml", ".yml"):
+            content = yaml.safe_load(text) or {}
+        else:
+            raise SettingsError(f"config={str(path)!r}: must end in .toml, .yaml or .yml")
+    except OSError as exc:
+        raise SettingsError(f"config={str(path)!r}: cannot be read: {exc.strerror}") from exc
+    except (ValueError, yaml.YAMLError) as exc:
+        why = " ".join(str(exc).split())
+        raise SettingsError(f"config={str(path)!r}: not valid: {why}") from exc
+    if not isinstance(content, dict):
+        raise SettingsError(f"config={str(path)!r}: must hold `name: value` pairs")
+    return content
+
+
+def _field(name: str, path: Path) -> Field[Any]:
+    known = {each.name: each for each in fields(Settings)}
+    if name not in known:
+        raise SettingsError(f"{name} in {path}: no such setting{_guess(name, set(known), '')}")
+    return known[name]
+
+
+def _parse(each: Field[Any], raw: Any, origin: str) -> Any:
+    kind: Kind = each.metadata["kind"]
+    try:
+        return kind.parse(raw)
+    except (TypeError, ValueError):
+        shown = repr(raw) if len(repr(raw)) <= 80 else repr(raw)[:77] + "..."
+        raise SettingsError(f"{each.name}={shown} {origin}: must be {kind.allowed}") from None
+
+
+def _guess(name: str, known: set[str], prefix: str) -> str:
+    near = difflib.get_close_matches(str(name), known, n=1)
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
