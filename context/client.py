@@ -1,0 +1,334 @@
+"""Client of a node: REST and Server-Sent Events, with the standard library and `requests` alone.
+
+The one module of this package that touches network and clock, so that a program can copy or import
+it without any of the server's packages.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
+
+import requests
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+from context.client_errors import ClientError, NodeUnreachable, RequestFailed
+from context.events import Event, EventDecoder, is_after
+
+__all__ = ["Client", "ClientError", "Event", "NodeUnreachable", "RequestFailed"]
+
+Json = dict[str, Any]
+OnRetry = Callable[[ClientError, float], None]
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 3.0
+
+
+class _Retries:
+    """Growing, jittered pauses until a deadline that starts with the first failure in a row."""
+
+    def __init__(self, give_up_after_s: float | None, on_retry: OnRetry | None) -> None:
+        self._give_up_after_s = float("inf") if give_up_after_s is None else give_up_after_s
+        self._on_retry = on_retry
+        self.reset()
+
+    def reset(self) -> None:
+        """Start over after a success."""
+        self._deadline: float | None = None
+        self._pause_s = _FIRST_PAUSE_S
+
+    def wait(self, error: ClientError) -> None:
+        """Pause before the next try, or raise `error` where trying again is no use."""
+        now = time.monotonic()
+        if self._deadline is None:
+            self._deadline = now + self._give_up_after_s
+        pause_s = max(self._pause_s * random.uniform(0.5, 1), min(error.retry_after_s, 30.0))
+        if not error.retryable or now + pause_s > self._deadline:
+            raise error
+        if self._on_retry:
+            self._on_retry(error, pause_s)
+        time.sleep(pause_s)
+        self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
+
+
+class Client:
+    """A node's REST interface as methods; answers are the JSON documents of the API as dicts.
+
+    Every method raises NodeUnreachable or RequestFailed. Close it, or use it in a `with` block.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:5000",
+        timeout_s: float = 10.0,
+        session: requests.Session | None = None,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"url must look like http://host:port (got {url!r})")
+        self.url = url.rstrip("/")
+        self.timeout_s = timeout_s
+        self._session = session or requests.Session()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    # Context
+
+    def ingest(
+        self,
+        items: Json | Sequence[Json] | bytes,
+        idempotency_key: str | None = None,
+        *,
+        give_up_after_s: float = 30.0,
+        on_retry: OnRetry | None = None,
+    ) -> Json:
+        """Store one item, a list of items, or bytes of NDJSON: all or none, durable on return.
+
+        With an idempotency key a broken connection and the answers 429, 503 and 507 are tried
+        again until `give_up_after_s` after the first failure, and still everything is stored
+        once; without a key there is a single try. `on_retry(error, pause_s)` hears of each.
+        """
+        body, media = _encode(items)
+        headers = {"Content-Type": media}
+        if idempotency_key is None:
+            return self._call("POST", "/api/context/ingest", data=body, headers=headers)
+        headers["Idempotency-Key"] = idempotency_key
+        retries = _Retries(give_up_after_s, on_retry)
+        while True:
+            try:
+                return self._call("POST", "/api/context/ingest", data=body, headers=headers)
+            except ClientError as error:
+                retries.wait(error)
+
+    def latest(self, **filters: Any) -> Json:
+        """Newest items first; filters: type, source, symbol, limit, before."""
+        return self._call("GET", "/api/context/latest", params=_params(filters))
+
+    def search(self, query: str, **options: Any) -> Json:
+        """One page of grep, newest first; options are those of the API (regex, since, limit...)."""
+        body = {"query": query, **_without_none(options)}
+        wait_s = self.timeout_s + body.get("deadline_ms", 0) / 1000
+        return self._call("POST", "/api/context/search", json=body, timeout_s=wait_s)
+
+    def search_all(self, query: str, **options: Any) -> Iterator[Json]:
+        """Every hit, newest first, page after page; `limit` is the size of a page."""
+        page = self.search(query, **{"limit": 1000, **options})
+        yield from page["items"]
+        while page["next"] is not None:
+            page = self.search(query, **{"limit": 1000, **options, "before": page["next"]})
+            yield from page["items"]
+
+    def item(self, offset: int) -> Json:
+        """The item at an offset."""
+        return self._call("GET", f"/api/context/items/{offset}")
+
+    def stats(self) -> Json:
+        """Counts, bytes and rates of what the node holds."""
+        return self._call("GET", "/api/context/stats")
+
+    def stream(
+        self,
+        after: str | None = None,
+        *,
+        silence_s: float = 45.0,
+        give_up_after_s: float | None = None,
+        on_retry: OnRetry | None = None,
+        **filters: Any,
+    ) -> Iterator[Event]:
+        """Follow the log: each matching item once and in order, across broken connections.
+
+        Starts after the cursor `after`; without one at this call, so that what is stored from
+        its return on is seen. A node writes at least a comment every 15 s: after `silence_s`
+        without a byte the connection counts as dead. Reconnects until `give_up_after_s` passed
+        without an event (None: for ever). Filters: type, source, symbol, query, regex, ignore_case.
+        """
+        start = after if after is not None else str(self.latest(limit=1)["as_of"])
+        return self._follow(start, _params(filters), silence_s, _Retries(give_up_after_s, on_retry))
+
+    def _follow(
+        self, last: str, params: Mapping[str, Any], silence_s: float, retries: _Retries
+    ) -> Iterator[Event]:
+        while True:
+            try:
+                with closing(self._events(last, params, silence_s)) as events:
+                    for event in events:
+                        retries.reset()
+                        if event.cursor and is_after(event.cursor, last):
+                            last = event.cursor
+                        elif event.kind == "context":
+                            continue
+                        yield event
+                raise NodeUnreachable(self.url, "the node ended the stream")
+            except ClientError as error:
+                retries.wait(error)
+
+    def _events(self, last: str, params: Mapping[str, Any], silence_s: float) -> Generator[Event]:
+        headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
+        answer = self._send(
+            "GET",
+            "/api/context/stream",
+            params=params,
+            headers=headers | {"Last-Event-ID": last},
+            stream=True,
+            timeout=(self.timeout_s, silence_s),
+        )
+        with answer:
+            if "text/event-stream" not in answer.headers.get("Content-Type", ""):
+                raise RequestFailed(_not_a_node(answer))
+            decoder = EventDecoder()
+            try:
+                # read1, not iter_content: it hands over what has arrived, chunked or not.
+                while chunk := answer.raw.read1(65536, decode_content=False):
+                    yield from decoder.feed(chunk)
+            except ReadTimeoutError as error:
+                raise NodeUnreachable(self.url, f"silent for {silence_s:g} s") from error
+            except HTTPError as error:
+                raise NodeUnreachable(self.url, "connection lost") from error
+
+    # Decisions
+
+    def decide(self, symbols: Sequence[str], **options: Any) -> Json:
+        """Ask the models for a decision; options: context, models, deadline_ms."""
+        body = {"symbols": list(symbols), **_without_none(options)}
+        wait_s = self.timeout_s + body.get("deadline_ms", 5000) / 1000
+        return self._call("POST", "/api/context/ai/decide", json=body, timeout_s=wait_s)
+
+    def decisions(self, **filters: Any) -> Json:
+        """Recorded decisions, newest first; filters: limit, model, symbol."""
+        return self._call("GET", "/api/context/ai/decisions", params=_params(filters))
+
+    def decision(self, decision_id: str) -> Json:
+        """One recorded decision."""
+        return self._call("GET", f"/api/context/ai/decisions/{quote(decision_id, safe='')}")
+
+    def models(self) -> Json:
+        """The models with weight, health and counts."""
+        return self._call("GET", "/api/context/ai/models")
+
+    def outcome(
+        self, decision_id: str, outcome: str | None = None, *, realised: float | None = None
+    ) -> Json:
+        """Tell what came of a decision: the right answer, or the realised return (0.01 = 1 %)."""
+        path = f"/api/context/ai/decisions/{quote(decision_id, safe='')}/outcome"
+        body = _without_none({"outcome": outcome, "return": realised})
+        return self._call("POST", path, json=body)
+
+    # Nodes and operation
+
+    def nodes(self) -> Json:
+        """The nodes of the cluster, their leader and term."""
+        return self._call("GET", "/api/nodes")
+
+    def status(self) -> Json:
+        """`{"ready", "healthz", "readyz"}`: whether the node serves, and what it says to both."""
+        healthz = self._call("GET", "/healthz", accept=503)
+        answer = self._send("GET", "/readyz", accept=503)
+        return {"ready": answer.status_code == 200, "healthz": healthz, "readyz": _json(answer)}
+
+    def control(self) -> Json:
+        """Whether trading actions are stopped."""
+        return self._call("GET", "/api/control")
+
+    def emergency_stop(self) -> Json:
+        """Stop trading actions on every node, durably."""
+        return self._call("POST", "/api/control/emergency-stop", json={})
+
+    def resume(self) -> Json:
+        """Allow trading actions again."""
+        return self._call("POST", "/api/control/resume", json={})
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout_s: float | None = None,
+        accept: int = 200,
+        **how: Any,
+    ) -> Json:
+        how["timeout"] = timeout_s or self.timeout_s
+        return _json(self._send(method, path, accept=accept, **how))
+
+    def _send(self, method: str, path: str, *, accept: int = 200, **how: Any) -> requests.Response:
+        how.setdefault("timeout", self.timeout_s)
+        try:
+            answer = self._session.request(method, self.url + path, **how)
+        except requests.Timeout as error:
+            raise NodeUnreachable(self.url, f"no answer within {how['timeout']} s") from error
+        except requests.RequestException as error:
+            raise NodeUnreachable(self.url, _reason(error)) from error
+        if answer.ok or answer.status_code == accept:
+            return answer
+        with answer:
+            wait = answer.headers.get("Retry-After", "")
+            raise RequestFailed(_problem(answer), float(wait) if wait.isdecimal() else 0.0)
+
+
+def _encode(items: Json | Sequence[Json] | bytes) -> tuple[bytes, str]:
+    if isinstance(items, bytes):
+        return items, "application/x-ndjson"
+    text = json.dumps(items, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode(), "application/json"
+
+
+def _without_none(options: Mapping[str, Any]) -> Json:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _params(filters: Mapping[str, Any]) -> Json:
+    """Filters as query parameters: booleans in JSON's spelling."""
+    return {
+        name: json.dumps(value) if isinstance(value, bool) else value
+        for name, value in _without_none(filters).items()
+    }
+
+
+def _reason(error: requests.RequestException) -> str:
+    """The innermost cause in few words, such as "Connection refused"."""
+    cause: BaseException = error
+    while cause.__cause__ or cause.__context__:
+        cause = cause.__cause__ or cause.__context__ or cause
+    return (isinstance(cause, OSError) and cause.strerror) or str(cause)
+
+
+def _document(answer: requests.Response) -> Json:
+    """The JSON object of an answer, empty where it is something else."""
+    try:
+        body = answer.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _json(answer: requests.Response) -> Json:
+    if body := _document(answer):
+        return body
+    raise RequestFailed(_not_a_node(answer))
+
+
+def _problem(answer: requests.Response) -> Json:
+    body = _document(answer)
+    return body if "code" in body else _not_a_node(answer)
+
+
+def _not_a_node(answer: requests.Response) -> Json:
+    """Problem of an answer that is not the API's: a proxy, or another program at the address."""
+    detail = f"{answer.url} answered {answer.status_code} {answer.reason} without the API's JSON"
+    return {
+        "title": answer.reason,
+        "status": answer.status_code,
+        "detail": detail,
+        "code": "not_a_node",
+    }
