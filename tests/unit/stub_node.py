@@ -236,9 +236,10 @@ class _Handler(BaseHTTPRequestHandler):
         if node.gap:
             self.event("gap", None, node.gap)
             node.gap = None
-        position = (
-            int(last.partition(":")[2]) + 1 - (node.repeat_last_event and not last.endswith("-1"))
-        )
+        epoch, _, offset = last.partition(":")
+        position = int(offset) + 1 if epoch == "e1" else 0
+        if node.repeat_last_event and position > 0:
+            position -= 1
         budget = node.hang_up_after_events.pop(0) if node.hang_up_after_events else 1 << 30
         while budget > 0:
             with node.changed:
