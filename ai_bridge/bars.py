@@ -102,19 +102,20 @@ def join(older: Bars, newer: Bars) -> Bars:
     )
 
 
-def extend(history: Bars, points: Series, limit: int) -> Bars:
+def extend(history: Bars, points: Series, limit: int) -> tuple[Bars, bool]:
     """Fold further points into a history, keeping the newest `limit` bars.
 
-    Late points count into the open bar; points of another session start a new history.
+    Late points count into the open bar. Returns the bars, and whether they continue the history:
+    points of another session start a new one.
     """
     if not len(points):
-        return history
+        return history, True
     if not len(history):
-        return bars_of(points, history.bar_s).tail(limit)
+        return bars_of(points, history.bar_s).tail(limit), False
     further = bars_of(_after_open_bar(history, points), history.bar_s)
     if further.first != history.last:
-        return further.tail(limit)
-    return join(history.before(history.last), further).tail(limit)
+        return further.tail(limit), False
+    return join(history.before(history.last), further).tail(limit), True
 
 
 def _after_open_bar(history: Bars, points: Series) -> Series:

@@ -41,31 +41,48 @@ class Series:
 
     @classmethod
     def of(cls, symbol: str, items: Iterable[Mapping[str, Any]]) -> Series:
-        """Build from decoded `trading_data` items, oldest first.
+        """Build the window of a symbol from decoded `trading_data` items, oldest first.
 
         Items of other symbols or types, without a positive price or a sane time are left out.
         Prices of different sources never mix: the newest fitting item's source is kept.
         """
-        fitting = [item for item in items if _fits(item, symbol)]
-        source = str(fitting[-1].get("source", "unknown")) if fitting else "unknown"
-        same = [item for item in fitting if item.get("source", "unknown") == source]
-        datas = [item["data"] for item in same]
+        fitting = [item for item in items if _fits(item) and item["data"]["symbol"] == symbol]
+        if not fitting:
+            return cls._built(symbol, "unknown", [])
+        source = _source(fitting[-1])
+        return cls._built(symbol, source, [item for item in fitting if _source(item) == source])
+
+    @classmethod
+    def each(cls, items: Iterable[Mapping[str, Any]]) -> list[Series]:
+        """Build one series for every market (source and symbol) among the items, oldest first."""
+        markets: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        for item in items:
+            if _fits(item):
+                markets.setdefault((item["data"]["symbol"], _source(item)), []).append(item)
+        return [cls._built(*market, items) for market, items in markets.items()]
+
+    @classmethod
+    def _built(cls, symbol: str, source: str, items: list[Mapping[str, Any]]) -> Series:
+        datas = [item["data"] for item in items]
         return cls(
             symbol=symbol,
             source=source,
-            timestamps=np.array([item["timestamp"] for item in same], dtype=np.float64),
+            timestamps=np.array([item["timestamp"] for item in items], dtype=np.float64),
             prices=np.array([data["price"] for data in datas], dtype=np.float64),
             volumes=np.array([data.get("volume", 0.0) for data in datas], dtype=np.float64),
             sides=np.array([_side(data.get("side")) for data in datas], dtype=np.float64),
         )
 
 
-def _fits(item: Mapping[str, Any], symbol: str) -> bool:
-    data = item["data"]
-    if item.get("type", "trading_data") != "trading_data" or data.get("symbol") != symbol:
+def _fits(item: Mapping[str, Any]) -> bool:
+    if item["type"] != "trading_data" or abs(item["timestamp"]) >= MAX_TIMESTAMP:
         return False
-    price = data["price"]
-    return math.isfinite(price) and price > 0 and abs(item["timestamp"]) < MAX_TIMESTAMP
+    price = item["data"]["price"]
+    return math.isfinite(price) and price > 0
+
+
+def _source(item: Mapping[str, Any]) -> str:
+    return str(item.get("source", "unknown"))
 
 
 def _side(value: object) -> float:
