@@ -166,6 +166,16 @@ class Block:
         """Line i without its newline."""
         return self.text[self.start(i) : self.ends[i]]
 
+    def back(self, last: int, nbytes: int) -> int:
+        """First line of the about `nbytes` of text, at least one line, that end before `last`."""
+        begin = np.int32(int(self.ends[last - 1]) - nbytes)
+        return min(int(np.searchsorted(self.ends, begin)), last - 1)
+
+    def forth(self, first: int, nbytes: int) -> int:
+        """The line behind about `nbytes` of text, at least one line, that begin with `first`."""
+        end = np.int32(self.start(first) + nbytes)
+        return max(int(np.searchsorted(self.ends, end)), first + 1)
+
     def ingested_at(self, i: int) -> float:
         """When item i became durable, unix seconds."""
         return self.runs[bisect_right(self.runs, i, key=lambda run: run[0]) - 1][1]
