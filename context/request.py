@@ -1,0 +1,143 @@
+"""What a search may ask for, checked, with refusals that name field, value and what is allowed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from math import isfinite
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from context.errors import InvalidRequest
+from context.filter import Filter
+from context.items import Cursor
+from context.query import Selection, compile_matcher
+
+Limit = Annotated[int, Meta(ge=1, le=10_000)]
+Types = Annotated[list[str], Meta(min_length=1)]
+Request = TypeVar("Request", bound=msgspec.Struct)
+
+_ALLOWED = {
+    "query": "text",
+    "regex": "true or false",
+    "ignore_case": "true or false",
+    "invert": "true or false",
+    "count_only": "true or false",
+    "type": "text",
+    "types": "a list of at least one text",
+    "source": "text",
+    "symbol": "text",
+    "since": "a finite number of unix seconds",
+    "until": "a finite number of unix seconds",
+    "limit": "a whole number from 1 to 10000",
+    "before": 'a cursor "<epoch>:<offset>"',
+    "context": "a whole number from 0 to 20",
+    "deadline_ms": "a whole number from 1 to 60000",
+}
+_FIELD = re.compile(r"at `\$\.(\w+)")
+_NAMED = re.compile(r"(missing required|unknown) field `(.*)`")
+
+
+class SearchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Body of a search; `types` and `type` together mean any of them."""
+
+    query: str
+    regex: bool = False
+    ignore_case: bool = False
+    type: str | None = None
+    types: Types | None = None
+    source: str | None = None
+    symbol: str | None = None
+    since: float | None = None
+    until: float | None = None
+    limit: Limit = 50
+    before: str | None = None
+    context: Annotated[int, Meta(ge=0, le=20)] = 0
+    invert: bool = False
+    count_only: bool = False
+    deadline_ms: Annotated[int, Meta(ge=1, le=60_000)] = 1000
+
+    def filter(self) -> Filter:
+        """The conditions apart from the query."""
+        types = {*(self.types or ()), *((self.type,) if self.type is not None else ())}
+        return Filter(
+            frozenset(types) if types else None, self.source, self.symbol, self.since, self.until
+        )
+
+    def selection(self) -> Selection:
+        """What passes; raises BadPattern."""
+        matcher = compile_matcher(self.query, regex=self.regex, ignore_case=self.ignore_case)
+        return Selection(self.filter(), matcher, self.invert)
+
+
+class LatestRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Options of the newest items."""
+
+    type: str | None = None
+    source: str | None = None
+    symbol: str | None = None
+    limit: Limit = 100
+    before: str | None = None
+
+    def filter(self) -> Filter:
+        """The conditions on items."""
+        types = frozenset((self.type,)) if self.type is not None else None
+        return Filter(types, self.source, self.symbol)
+
+
+def parse_search(body: object) -> SearchRequest:
+    """A search from its decoded JSON body.
+
+    Raises InvalidRequest naming the first wrong field, BadCursor where `before` is no cursor.
+    """
+    return _parse(SearchRequest, body, strict=True)
+
+
+def parse_latest(args: Mapping[str, str]) -> LatestRequest:
+    """Options from the texts of a URL, where an empty text means not given; errors as above."""
+    return _parse(LatestRequest, {k: v for k, v in args.items() if v}, strict=False)
+
+
+def _parse(kind: type[Request], body: object, *, strict: bool) -> Request:
+    try:
+        request = msgspec.convert(body, kind, strict=strict)
+    except msgspec.ValidationError as exc:
+        raise _refused(kind, body, str(exc)) from exc
+    for name in ("since", "until"):
+        value = getattr(request, name, None)
+        if value is not None and not isfinite(value):
+            raise _wrong(name, value)
+    before = getattr(request, "before", None)
+    if before is not None:
+        Cursor.parse(before)
+    return request
+
+
+def _refused(kind: type[msgspec.Struct], body: object, reason: str) -> InvalidRequest:
+    if not isinstance(body, Mapping):
+        return InvalidRequest("the body must be a JSON object with the options of the request")
+    field = _FIELD.search(reason)
+    if field:
+        return _wrong(field[1], body.get(field[1]))
+    named = _NAMED.search(reason)
+    if not named:
+        return InvalidRequest(reason)
+    known = ", ".join(kind.__struct_fields__)
+    text = "is missing" if named[1] != "unknown" else f"is not an option; known are {known}"
+    return _invalid(named[2], f"{named[2]} {text}", text)
+
+
+def _wrong(name: str, value: Any) -> InvalidRequest:
+    shown = msgspec.json.encode(value).decode() if _is_json(value) else str(value)
+    message = f"must be {_ALLOWED[name]}, got {shown[:80]}"
+    return _invalid(name, f"{name} {message}", message)
+
+
+def _is_json(value: Any) -> bool:
+    return not isinstance(value, float) or isfinite(value)
+
+
+def _invalid(name: str, detail: str, message: str) -> InvalidRequest:
+    return InvalidRequest(detail[:300], [{"index": 0, "field": name[:80], "message": message}])
