@@ -1,8 +1,9 @@
 """What can go wrong between nodes and inside one.
 
 NodeError
-├── DataDirInUse    409  the operator: two nodes on one data directory
-└── TermUnreadable  500  the node's disk: the term file holds no number
+├── DataDirInUse     409  the operator: two nodes on one data directory
+├── DataDirUnusable  507  the operator or the disk: the directory cannot be written
+└── TermUnreadable   500  the disk: the term file is not what a node wrote
 """
 
 from __future__ import annotations
@@ -29,7 +30,14 @@ class DataDirInUse(NodeError):
     status = 409
 
 
+class DataDirUnusable(NodeError):
+    """The data directory cannot be created, read or written."""
+
+    code = "data_dir_unusable"
+    status = 507
+
+
 class TermUnreadable(NodeError):
-    """The persisted term is not a number; guessing one could let two reigns share it."""
+    """The persisted term is damaged; guessing one could let two reigns share it."""
 
     code = "term_unreadable"
