@@ -75,7 +75,7 @@ def read_forward(
     """What passes after `after`, ascending, and the offset up to which everything was looked at.
 
     Items are `(offset, ingested_at, line)`. Stops after `max_items`, before lines exceed
-    `max_bytes` (but gives at least one), or when `max_scan_bytes` of text were looked at. Call again
+    `max_bytes` (but gives at least one), or when `max_scan_bytes` of text were seen. Call again
     with the offset returned; at the end it is the snapshot's newest.
     """
     items: list[tuple[int, float, bytes]] = []
