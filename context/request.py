@@ -32,6 +32,7 @@ _ALLOWED = {
     "since": "a finite number of unix seconds",
     "until": "a finite number of unix seconds",
     "limit": "a whole number from 1 to 10000",
+    "after": 'a cursor "<epoch>:<offset>"',
     "before": 'a cursor "<epoch>:<offset>"',
     "context": "a whole number from 0 to 20",
     "deadline_ms": "a whole number from 1 to 60000",
@@ -87,6 +88,29 @@ class LatestRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         return Filter(types, self.source, self.symbol)
 
 
+class StreamRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Options of a stream or subscription: filters, a standing grep, and where to resume."""
+
+    type: str | None = None
+    source: str | None = None
+    symbol: str | None = None
+    since: float | None = None
+    until: float | None = None
+    query: str | None = None
+    regex: bool = False
+    ignore_case: bool = False
+    after: str | None = None
+
+    def selection(self) -> Selection:
+        """What passes; raises BadPattern."""
+        types = frozenset((self.type,)) if self.type is not None else None
+        wish = Filter(types, self.source, self.symbol, self.since, self.until)
+        if self.query is None:
+            return Selection(wish)
+        matcher = compile_matcher(self.query, regex=self.regex, ignore_case=self.ignore_case)
+        return Selection(wish, matcher)
+
+
 def parse_search(body: object) -> SearchRequest:
     """A search from its decoded JSON body.
 
@@ -98,6 +122,15 @@ def parse_search(body: object) -> SearchRequest:
 def parse_latest(args: Mapping[str, str]) -> LatestRequest:
     """Options from the texts of a URL, where an empty text means not given; errors as above."""
     return _parse(LatestRequest, {k: v for k, v in args.items() if v}, strict=False)
+
+
+def parse_stream(args: Mapping[str, Any]) -> StreamRequest:
+    """Options from a URL's texts or from a JSON object, where null or "" means not given.
+
+    Raises InvalidRequest naming the first wrong field.
+    """
+    given = {name: value for name, value in args.items() if value not in (None, "")}
+    return _parse(StreamRequest, given, strict=False)
 
 
 def _parse(kind: type[Request], body: object, *, strict: bool) -> Request:

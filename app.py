@@ -1,0 +1,52 @@
+"""Command line of the context media server: `--node` runs one, every other verb asks one."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from context.errors import ContextError
+from context.feeds import parse_spec
+from server import cli, node
+from server.child import start_logs
+from server.cli.parser import build_parser
+from server.config import Settings, SettingsError, load, unknown_variables
+
+FLAGS = {
+    "id": "node_id",
+    "data": "data_dir",
+    "feed": "feeds",
+    "health_interval": "health_interval_s",
+}
+NODE_FLAGS = ("id", "host", "port", "data", "feed", "peers", "async_mode", "health_interval")
+
+
+def main() -> int:
+    """Run what the arguments ask for; returns the exit status."""
+    args = build_parser().parse_args()
+    if not args.node:
+        return cli.run(args)
+    try:
+        settings = load(
+            {FLAGS.get(name, name): getattr(args, name) for name in NODE_FLAGS},
+            os.environ,
+            args.config,
+        )
+        for spec in settings.feeds:
+            parse_spec(spec)
+    except (SettingsError, ContextError) as exc:
+        print(f"app.py: {exc}", file=sys.stderr)
+        return 2
+    return run_node(settings)
+
+
+def run_node(settings: Settings) -> int:
+    """Supervise the processes of one node until it is stopped."""
+    start_logs(settings, "supervisor")
+    for line in unknown_variables(os.environ):
+        print(f"app.py: {line}", file=sys.stderr)
+    return node.run(settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

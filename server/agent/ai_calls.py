@@ -1,0 +1,218 @@
+"""Calls on models and decisions. The log holds every decision and outcome; weights follow it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from typing import Any
+
+import msgspec
+
+from ai_bridge.consensus import replay
+from ai_bridge.errors import InvalidRecord, InvalidRequest
+from ai_bridge.ports import Question
+from ai_bridge.record import outcome_event
+from ai_bridge.requests import DecideRequest, ModelPatch, ReplayRequest, parse
+from ai_bridge.series import Series
+from context.errors import NotFound
+from context.filter import Filter
+from context.ingest import make_item
+from context.packing import PackRequest
+from context.query import Selection
+from context.request import LatestRequest, SearchRequest, parse_latest
+from context.search import latest, read_forward, search
+from server.agent import answers
+from server.agent.context_calls import body_json
+from server.agent.node import Node
+from server.agent.packs import pack_newest
+from server.ipc import Answer, Request
+
+WINDOW_ITEMS = 1000  # newest market items of a symbol that models look at
+CONTEXT_ITEMS = 200  # newest items that are packed as the decision's context
+DECISION, OUTCOME = "ai_decision", "ai_outcome"
+FIND_DEADLINE_MS = 10_000
+
+
+async def decide(node: Node, request: Request) -> Answer:
+    """POST /api/context/ai/decide."""
+    asked = parse(body_json(request), DecideRequest)
+    context = PackRequest(symbols=asked.symbols, limit=CONTEXT_ITEMS)
+    packed = await node.scan(pack_newest, node, context)
+    window = {symbol: await node.scan(_series, node, symbol) for symbol in asked.symbols}
+    question = Question(
+        symbols=tuple(asked.symbols), window=window, context=asked.context, now=time.time()
+    )
+    decision = await node.bridge.decide(
+        question,
+        deadline_s=asked.deadline_ms / 1000,
+        models=asked.models,
+        clock=time.monotonic,
+    )
+    record = decision.record(
+        f"d{secrets.token_hex(8)}", term=node.term, context_id=packed.context_id
+    )
+    if len(asked.symbols) == 1:
+        record["symbol"] = asked.symbols[0]  # so that a filter by symbol finds it
+    await node.append_items([make_item(DECISION, record, source=node.settings.node_id)])
+    return answers.json(record)
+
+
+def _series(node: Node, symbol: str) -> Series:
+    wish = Filter(types=frozenset({"trading_data"}), symbol=symbol)
+    found = latest(
+        node.snapshot(), wish, limit=WINDOW_ITEMS, epoch=node.log.epoch, clock=time.monotonic
+    )
+    items = [msgspec.json.decode(raw) for raw in reversed(found["items"])]
+    return Series.of(symbol, items)
+
+
+async def models(node: Node, request: Request) -> Answer:
+    """GET /api/context/ai/models."""
+    return answers.json({"models": node.bridge.models()})
+
+
+async def configure(node: Node, request: Request) -> Answer:
+    """PATCH /api/context/ai/models/<name>."""
+    name = request.params["name"]
+    patch = parse(body_json(request), ModelPatch)
+    settings = node.bridge.configure(name, **msgspec.structs.asdict(patch))
+    stored = msgspec.json.encode(settings.as_dict())
+    await asyncio.to_thread(node.state.put, "model", name, stored, now=time.time())
+    return answers.json(node.bridge.describe(name))
+
+
+async def decisions(node: Node, request: Request) -> Answer:
+    """GET /api/context/ai/decisions."""
+    args = dict(request.params["args"])
+    model, symbol = args.pop("model", None), args.pop("symbol", None)
+    asked = parse_latest(args)
+    return answers.json(await node.scan(_page, node, asked, model, symbol))
+
+
+def _page(
+    node: Node, asked: LatestRequest, model: str | None, symbol: str | None
+) -> dict[str, Any]:
+    """Newest decisions that fit; reads on until `limit` are found."""
+    kept: list[dict[str, Any]] = []
+    snapshot, before, following = node.snapshot(), asked.before, None
+    while len(kept) <= asked.limit:
+        page = latest(
+            snapshot,
+            Filter(types=frozenset({DECISION})),
+            limit=max(asked.limit, 100),
+            before=before,
+            epoch=node.log.epoch,
+            clock=time.monotonic,
+        )
+        kept += [d for d in map(node_decision(node), page["items"]) if _fits(d, model, symbol)]
+        before = page["next"]
+        if before is None:
+            break
+    if len(kept) > asked.limit:
+        kept = kept[: asked.limit]
+        following = kept[-1]["id"]
+    return {"decisions": kept, "next": following}
+
+
+def node_decision(node: Node) -> Any:
+    """Make the function that turns an item's JSON into a decision as the API shows it."""
+
+    def shown(raw: msgspec.Raw) -> dict[str, Any]:
+        item = msgspec.json.decode(raw)
+        decision = {**item["data"], "id": item["id"], "timestamp": item["timestamp"]}
+        outcome = node.bridge.ledger.outcome_of(str(decision.get("decision_id")))
+        return {**decision, "outcome": outcome}
+
+    return shown
+
+
+def _fits(decision: dict[str, Any], model: str | None, symbol: str | None) -> bool:
+    if model is not None and decision.get("model") != model:
+        votes = decision.get("votes")
+        voters = votes if isinstance(votes, list) else []
+        if not any(isinstance(vote, dict) and vote.get("model") == model for vote in voters):
+            return False
+    if symbol is None:
+        return True
+    symbols = decision.get("symbols")
+    return decision.get("symbol") == symbol or (isinstance(symbols, list) and symbol in symbols)
+
+
+async def decision(node: Node, request: Request) -> Answer:
+    """GET /api/context/ai/decisions/<id>."""
+    return answers.json(await _find(node, request.params["decision_id"]))
+
+
+async def _find(node: Node, decision_id: str) -> dict[str, Any]:
+    needle = '"decision_id":' + msgspec.json.encode(decision_id).decode()
+    asked = SearchRequest(query=needle, type=DECISION, limit=10, deadline_ms=FIND_DEADLINE_MS)
+    found = await node.scan(
+        search, node.snapshot(), asked, epoch=node.log.epoch, clock=time.monotonic
+    )
+    shown = node_decision(node)
+    for raw in found["items"]:
+        candidate: dict[str, Any] = shown(raw)
+        if candidate.get("decision_id") == decision_id:
+            return candidate
+    raise NotFound(f"there is no decision {decision_id[:80]!r}")
+
+
+async def outcome(node: Node, request: Request) -> Answer:
+    """POST /api/context/ai/decisions/<id>/outcome: durable, and learned from once."""
+    payload = body_json(request)
+    if not isinstance(payload, dict):
+        raise InvalidRequest('the body must be {"outcome": ...} or {"return": ...}')
+    record = await _find(node, request.params["decision_id"])
+    if "votes" not in record:
+        raise InvalidRequest("this decision was not taken by the consensus: it has no votes")
+    event = outcome_event(record, payload)
+    ledger, decision_id = node.bridge.ledger, record["decision_id"]
+    async with node.outcomes:
+        applied = ledger.outcome_of(decision_id) is None
+        if applied:
+            item = make_item(OUTCOME, event, source=node.settings.node_id)
+            await node.append_items([item])
+            ledger.apply(event, event["outcome"])
+    return answers.json(
+        {
+            "decision_id": decision_id,
+            "outcome": ledger.outcome_of(decision_id),
+            "applied": applied,
+            "weights": {model["name"]: model["learned_weight"] for model in node.bridge.models()},
+        }
+    )
+
+
+async def replay_decision(node: Node, request: Request) -> Answer:
+    """POST /api/context/ai/decisions/<id>/replay."""
+    asked = parse(body_json(request), ReplayRequest)
+    record = await _find(node, request.params["decision_id"])
+    return answers.json(replay(record, without=tuple(asked.without)))
+
+
+def learn_from_log(node: Node) -> int:
+    """Fold every outcome in the log into the ledger (at the start); returns how many."""
+    wish = Selection(Filter(types=frozenset({OUTCOME})), None)
+    snapshot, after, count = node.snapshot(), -1, 0
+    while after < snapshot.newest:
+        lines, after = read_forward(snapshot, after, wish, max_items=1000, max_bytes=8 << 20)
+        for _, _, line in lines:
+            event = msgspec.json.decode(line)["data"]
+            try:
+                node.bridge.ledger.apply(event, event.get("outcome"))
+                count += 1
+            except InvalidRecord:
+                continue  # anybody may store an item of this type; only true events count
+    return count
+
+
+CALLS = {
+    "decide": decide,
+    "models": models,
+    "model_configure": configure,
+    "decisions": decisions,
+    "decision": decision,
+    "outcome": outcome,
+    "decision_replay": replay_decision,
+}

@@ -1,0 +1,150 @@
+"""The agent process: wires one node together and runs it. `python -m server.agent.main`.
+
+Nothing here imports eventlet or torch: heartbeats must not wait for a page or a model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from ai_bridge.adapters.model_torch import TorchModel
+from ai_bridge.bridge import Bridge
+from ai_bridge.models.mean_reversion import mean_reversion
+from ai_bridge.models.momentum import momentum
+from ai_bridge.models.order_flow import order_flow
+from ai_bridge.ports import Model
+from ai_bridge.settings import ModelSettings
+from context.adapters.log_sqlite import SqliteLog
+from context.adapters.tokenizer_hf import load as load_tokenizer
+from context.block import Block, Bounds
+from context.hub import Ring
+from context.index import Index
+from context.ports import Log
+from context.types import Types
+from nodes.adapters.lease_local import LocalLease
+from nodes.adapters.parent import announce_ready, announce_refused, die_with_parent
+from nodes.adapters.probe import HealthProbe, capabilities
+from nodes.errors import NodeError
+from server.agent import ai_calls, context_calls, node_calls
+from server.agent.ipc_server import IpcServer
+from server.agent.metrics import AgentMetrics
+from server.agent.node import Node
+from server.agent.observer import observe
+from server.agent.sources import start_sources
+from server.child import read_settings, start_logs
+from server.config import Settings
+from server.paths import agent_socket, worker_socket
+from shared_storage.adapters.sqlite import SqliteStateStore
+from shared_storage.ports import StateStore
+
+log = logging.getLogger(__name__)
+RING_BYTES = 64 << 20
+REBUILD_BYTES = 8 << 20
+BUILT_IN = (momentum, mean_reversion, order_flow)
+CALLS = {**context_calls.CALLS, **ai_calls.CALLS, **node_calls.CALLS}
+
+
+def build_node(settings: Settings, *, term: int, log_: Log, state: StateStore) -> Node:
+    """The object graph of one node; call it inside the event loop."""
+    torch = TorchModel(str(worker_socket(settings))) if settings.torch_worker else None
+    models: list[Model] = [make() for make in BUILT_IN]
+    if torch:
+        models.append(torch)
+    tuned = {
+        stored.key: ModelSettings(**msgspec.json.decode(stored.value))
+        for stored in state.list("model", limit=1000)
+    }
+    types = Types()
+    for stored in state.list("type", limit=10_000, newest_first=False):
+        types.register(stored.key, msgspec.json.decode(stored.value))
+    return Node(
+        settings=settings,
+        log=log_,
+        index=Index(_loader(log_), settings.search_cache_mb << 20),
+        ring=Ring(RING_BYTES, newest=log_.bounds()[1]),
+        types=types,
+        state=state,
+        bridge=Bridge(models, tuned),
+        torch=torch,
+        metrics=AgentMetrics(),
+        term=term,
+        capabilities=capabilities(settings.data_dir),
+        tokenizers={
+            model: load_tokenizer(Path(path)) for model, path in settings.tokenizers.items()
+        },
+    )
+
+
+def _loader(log_: Log) -> Callable[[Bounds], Block]:
+    """Read closed blocks again from the log."""
+
+    def load(bounds: Bounds) -> Block:
+        batches, after = [], bounds.first_offset - 1
+        while after < bounds.last_offset:
+            found = log_.read(after, max_bytes=2 << 20)
+            batches += [batch for batch in found if batch.first_offset <= bounds.last_offset]
+            after = found[-1].last_offset
+        return Block.of(batches)
+
+    return load
+
+
+def rebuild(node: Node) -> None:
+    """Apply the whole log to the index (in a thread); `not_ready` tells how far it is."""
+    newest, after = node.log.bounds()[1], -1
+    while after < newest:
+        for batch in node.log.read(after, max_bytes=REBUILD_BYTES):
+            node.index.apply(batch)
+            after = batch.last_offset
+        node.not_ready = f"reading the log into the index, {(after + 1) / (newest + 1):.0%} done"
+
+
+async def run(settings: Settings, term: int) -> None:
+    """Run the node until SIGTERM."""
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    data = settings.data_dir
+    log_, state = SqliteLog(data / "log.db"), SqliteStateStore(data / "state.db")
+    probe = HealthProbe(settings.node_id, data)
+    node = build_node(settings, term=term, log_=log_, state=state)
+    server = await IpcServer(node, CALLS).start(agent_socket(settings))
+    node.spawn(node.metrics.watch_loop())
+    await asyncio.to_thread(rebuild, node)
+    await asyncio.to_thread(ai_calls.learn_from_log, node)
+    gc.freeze()  # what is here stays; young garbage is all that is worth looking at
+    gc.set_threshold(50_000, 20, 50)
+    node.not_ready = None
+    log.info("ready", extra={"term": term, "items": node.snapshot().newest + 1})
+    announce_ready(f"term {term}")
+    start_sources(node, probe)
+    if node.torch:
+        node.spawn(observe(node, node.torch))
+    await stopped.wait()
+    server.close()
+    await node.stop()
+    log_.close()
+
+
+def main() -> None:
+    """Entry of the child process."""
+    die_with_parent()
+    settings = read_settings()
+    start_logs(settings, "agent")
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        term = LocalLease(settings.data_dir).acquire()
+    except NodeError as exc:
+        announce_refused(str(exc))
+        raise SystemExit(1) from exc
+    asyncio.run(run(settings, term))
+
+
+if __name__ == "__main__":
+    main()

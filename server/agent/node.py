@@ -1,0 +1,146 @@
+"""The agent's object graph: one node's log, index, ring, models and state."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from ai_bridge.adapters.model_torch import TorchModel
+from ai_bridge.bridge import Bridge
+from context.adapters.committer import Committer
+from context.errors import ContextError, RateLimited
+from context.hub import Ring
+from context.index import Index
+from context.ingest import encode_checked
+from context.items import Batch, Cursor, Item
+from context.ports import Draft, Log, Receipt
+from context.snapshot import Snapshot
+from context.types import Types
+from server.agent.metrics import AgentMetrics
+from server.config import Settings
+from shared_storage.ports import StateStore
+
+T = TypeVar("T")
+MAX_SEARCHES_WAITING = 64
+
+
+class NotReady(ContextError):
+    """The node reads its log into the index; it will be ready soon."""
+
+    code = "not_ready"
+    status = 503
+    retryable = True
+
+
+@dataclass
+class Node:
+    """Everything the calls of one node work on. Built by `server.agent.main`."""
+
+    settings: Settings
+    log: Log
+    index: Index
+    ring: Ring
+    types: Types
+    state: StateStore
+    bridge: Bridge
+    torch: TorchModel | None
+    metrics: AgentMetrics
+    term: int
+    capabilities: dict[str, Any]
+    tokenizers: Mapping[str, Callable[[str], int]]
+    packs: int = 0  # packed contexts since the start
+    feeds: list[Callable[[], dict[str, Any]]] = field(default_factory=list)
+    not_ready: str | None = "starting"
+    started_at: float = field(default_factory=time.time)
+
+    def __post_init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.changed = asyncio.Condition()
+        self.outcomes = asyncio.Lock()  # one outcome at a time: each decision is judged once
+        self._scans = ThreadPoolExecutor(self.settings.search_workers, "scan")
+        self._parses = ThreadPoolExecutor(1, "parse")
+        self._scans_waiting = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.committer = Committer(
+            self.log,
+            term=self.term,
+            clock=time.time,
+            on_durable=self._durable,
+            max_waiting_bytes=self.settings.ingest_queue_mb << 20,
+        )
+
+    # --- writing ---
+
+    async def append(self, draft: Draft) -> Receipt:
+        """Make a draft durable; found by searches and on its way to subscribers on return."""
+        return await self.committer.append(draft)
+
+    async def append_items(self, items: Sequence[Item], *, key: str | None = None) -> Receipt:
+        """Append what the node itself produces; the same rules hold as for everybody."""
+        count, text = encode_checked(items, self.types, now=time.time())
+        return await self.append(Draft(count, text, key=key))
+
+    def _durable(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            self.index.apply(batch)
+        self.loop.call_soon_threadsafe(self._publish, batches)
+
+    def _publish(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            self.ring.add(batch)
+            self.metrics.rates.add(batch.ingested_at, batch.count)
+        self.spawn(self._notify())
+
+    async def _notify(self) -> None:
+        async with self.changed:
+            self.changed.notify_all()
+
+    # --- reading ---
+
+    def snapshot(self) -> Snapshot:
+        """The index as it is now, newest acknowledged item included."""
+        return self.index.snapshot()
+
+    def cursor(self, offset: int) -> str:
+        """Cursor text of an offset in this node's log."""
+        return str(Cursor(self.log.epoch, offset))
+
+    async def scan(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run work that reads blocks in a thread; raises RateLimited where too many wait."""
+        if self._scans_waiting >= MAX_SEARCHES_WAITING:
+            raise RateLimited(f"{self._scans_waiting} searches wait already; retry in a second")
+        self._scans_waiting += 1
+        try:
+            return await self.loop.run_in_executor(self._scans, partial(work, *args, **kwargs))
+        finally:
+            self._scans_waiting -= 1
+
+    async def parse(self, size: int, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run work on a body: small ones at once, large ones in a thread."""
+        if size <= 64 * 1024:
+            return work(*args, **kwargs)
+        return await self.loop.run_in_executor(self._parses, partial(work, *args, **kwargs))
+
+    # --- tasks ---
+
+    def spawn(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
+        """Run something beside the calls; it is cancelled when the node stops."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def stop(self) -> None:
+        """End the tasks, then finish the writes that wait."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.committer.stop()
+        self._scans.shutdown(cancel_futures=True)
+        self._parses.shutdown(cancel_futures=True)

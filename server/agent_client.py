@@ -1,0 +1,138 @@
+"""The web process's view of the agent: blocking calls over pooled connections.
+
+Written with plain sockets and threads, which are cooperative under eventlet (server/runtime.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from server import ipc
+from server.ipc import Answer, FeedBatch, Request
+from server.logs import request_id
+
+MAX_CONNECTIONS = 256
+TIMEOUT_S = 75.0  # above the longest deadline that a search or decision may ask for
+
+_answer = msgspec.msgpack.Decoder(Answer).decode
+_batch = msgspec.msgpack.Decoder(FeedBatch).decode
+
+
+class AgentUnavailable(Exception):
+    """The agent process does not answer; it is being restarted."""
+
+    code = "agent_unavailable"
+    status = 503
+    retryable = True
+
+
+class AgentClient:
+    """Asks the agent; every connection carries one exchange at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._idle: list[socket.socket] = []
+        self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
+
+    def call(self, method: str, params: dict[str, Any] | None = None, body: bytes = b"") -> Answer:
+        """Ask once and wait for the answer, whatever its status.
+
+        Raises AgentUnavailable where the agent cannot be reached or goes away meanwhile; whether
+        a write took effect is unknown then, and an idempotency key makes the repeat safe.
+        """
+        asked = {"request_id": request_id(), **(params or {})}
+        frame = ipc.pack(Request(method, asked, body))
+        with self._slots:
+            sock = self._connection()
+            try:
+                sock.sendall(frame)
+                answer = _answer(_receive(sock))
+            except BaseException as exc:
+                sock.close()
+                if isinstance(exc, OSError):
+                    raise AgentUnavailable(f"the agent process went away: {exc}") from exc
+                raise
+            self._idle.append(sock)
+        return answer
+
+    def json(self, method: str, params: dict[str, Any] | None = None, body: bytes = b"") -> Any:
+        """Decoded answer of a call that is known to succeed; raises CallFailed otherwise."""
+        answer = self.call(method, params, body)
+        document = msgspec.json.decode(answer.body)
+        if answer.status >= 400:
+            raise CallFailed(document)
+        return document
+
+    def feed(self, after: int) -> Iterator[FeedBatch]:
+        """Every batch after an offset, for ever; raises AgentUnavailable when the agent goes."""
+        with contextlib.closing(self._connect()) as sock:
+            sock.settimeout(None)
+            sock.sendall(ipc.pack(Request("feed", {"after": after})))
+            while True:
+                try:
+                    payload = _receive(sock)
+                except OSError as exc:
+                    raise AgentUnavailable(f"the agent's feed ended: {exc}") from exc
+                yield _batch(payload)
+
+    def _connection(self) -> socket.socket:
+        while self._idle:
+            sock = self._idle.pop()
+            if _still_open(sock):
+                return sock
+            sock.close()
+        return self._connect()
+
+    def _connect(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(TIMEOUT_S)
+        try:
+            sock.connect(self._path)
+        except OSError as exc:
+            sock.close()
+            raise AgentUnavailable(f"the agent process does not answer: {exc}") from exc
+        return sock
+
+
+class CallFailed(Exception):
+    """The agent refused; carries its problem document."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        super().__init__(document["detail"])
+        self.document = document
+
+
+def _still_open(sock: socket.socket) -> bool:
+    """An idle connection has nothing to read unless the agent closed it."""
+    sock.setblocking(False)
+    try:
+        sock.recv(1)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        sock.settimeout(TIMEOUT_S)
+    return False
+
+
+def _receive(sock: socket.socket) -> bytearray:
+    return _exactly(sock, ipc.length(bytes(_exactly(sock, ipc.HEADER_BYTES))))
+
+
+def _exactly(sock: socket.socket, size: int) -> bytearray:
+    buffer = bytearray(size)
+    view, got = memoryview(buffer), 0
+    while got < size:
+        count = sock.recv_into(view[got:])
+        if not count:
+            raise ConnectionResetError("connection closed")
+        got += count
+    return buffer

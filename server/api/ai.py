@@ -1,0 +1,76 @@
+"""REST calls on models and decisions."""
+
+from __future__ import annotations
+
+from ai_bridge.requests import DecideRequest
+from server.api.operations import BEFORE, LIMIT, Operation, Param
+
+_SETTINGS_BODY = {
+    "type": "object",
+    "properties": {
+        "weight": {"type": "number", "minimum": 0},
+        "min_confidence": {"type": "number", "minimum": 0, "maximum": 1},
+        "timeout_s": {"type": "number", "exclusiveMinimum": 0},
+        "enabled": {"type": "boolean"},
+    },
+    "additionalProperties": False,
+}
+_OUTCOME_BODY = {
+    "type": "object",
+    "properties": {
+        "outcome": {"enum": ["buy", "sell", "hold"]},
+        "return": {"type": "number", "description": "realised return as a fraction"},
+    },
+}
+_REPLAY_BODY = {
+    "type": "object",
+    "properties": {"without": {"type": "array", "items": {"type": "string"}}},
+}
+
+OPERATIONS = (
+    Operation(
+        "POST",
+        "/api/context/ai/decide",
+        "Ask all models and decide by weighted consensus",
+        call="decide",
+        body=DecideRequest,
+        answers={200: "the decision", 503: "no model could vote"},
+    ),
+    Operation("GET", "/api/context/ai/models", "All models", call="models"),
+    Operation(
+        "PATCH",
+        "/api/context/ai/models/<name>",
+        "Change a model's weight, threshold, time-out, or switch it off",
+        call="model_configure",
+        body=_SETTINGS_BODY,
+        answers={200: "the model", 404: "unknown"},
+    ),
+    Operation(
+        "GET",
+        "/api/context/ai/decisions",
+        "Decisions, newest first",
+        call="decisions",
+        params=(LIMIT, BEFORE, Param("model", "only this model's"), Param("symbol", "only on it")),
+    ),
+    Operation(
+        "GET",
+        "/api/context/ai/decisions/<decision_id>",
+        "One decision",
+        call="decision",
+        answers={200: "the decision", 404: "unknown"},
+    ),
+    Operation(
+        "POST",
+        "/api/context/ai/decisions/<decision_id>/outcome",
+        "Tell what would have been right; weights learn from it once",
+        call="outcome",
+        body=_OUTCOME_BODY,
+    ),
+    Operation(
+        "POST",
+        "/api/context/ai/decisions/<decision_id>/replay",
+        "Recompute a decision from its record, maybe without some models",
+        call="decision_replay",
+        body=_REPLAY_BODY,
+    ),
+)

@@ -1,0 +1,98 @@
+"""REST calls on context."""
+
+from __future__ import annotations
+
+from context.items import Item
+from context.packing import PackRequest
+from context.search import SearchRequest
+from server.api.operations import BEFORE, FILTERS, LIMIT, TIMES, Operation, Param
+from server.sse import stream
+
+_STANDING = (
+    Param("query", "standing grep: only items whose line matches"),
+    Param("regex", "`query` is an RE2 pattern", "boolean"),
+    Param("ignore_case", "upper and lower case are the same", "boolean"),
+    Param("after", "cursor: resume after this item"),
+    Param("Last-Event-ID", "cursor, as EventSource sends it; wins over `after`", where="header"),
+)
+_TYPE_BODY = {
+    "type": "object",
+    "required": ["name", "schema"],
+    "properties": {
+        "name": {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,63}$"},
+        "schema": {"type": "object", "description": "JSON Schema of the item's `data`"},
+    },
+}
+
+OPERATIONS = (
+    Operation(
+        "POST",
+        "/api/context/ingest",
+        "Take in one item, an array, or NDJSON: all or nothing, durable when acknowledged",
+        call="ingest",
+        params=(
+            Param(
+                "Idempotency-Key",
+                "1 to 128 characters; a repeat within 24 h stores nothing",
+                where="header",
+            ),
+            Param("Content-Encoding", "identity, gzip or zstd", where="header"),
+        ),
+        body=Item,
+        answers={201: "accepted", 200: "a repeat: the first answer again", 422: "an item is bad"},
+    ),
+    Operation(
+        "GET",
+        "/api/context/latest",
+        "Newest items first",
+        call="latest",
+        params=(*FILTERS, LIMIT, BEFORE),
+    ),
+    Operation(
+        "GET",
+        "/api/context/items/<int:offset>",
+        "One item by its offset",
+        call="item",
+        answers={200: "the item", 404: "past the end"},
+    ),
+    Operation(
+        "POST",
+        "/api/context/search",
+        "Grep over the items' lines, newest first",
+        call="search",
+        body=SearchRequest,
+        answers={200: "hits", 400: "bad pattern, option or cursor"},
+    ),
+    Operation(
+        "GET",
+        "/api/context/stream",
+        "Follow live as Server-Sent Events, or resume from a cursor",
+        view=stream,
+        params=(*FILTERS, *TIMES, *_STANDING),
+        media="text/event-stream",
+    ),
+    Operation("GET", "/api/context/stats", "Counts, bytes, blocks, rates", call="stats"),
+    Operation(
+        "POST",
+        "/api/context/types",
+        "Register a custom type with a JSON Schema",
+        call="types_register",
+        body=_TYPE_BODY,
+        answers={201: "registered"},
+    ),
+    Operation("GET", "/api/context/types", "All types", call="types"),
+    Operation(
+        "POST",
+        "/api/context/ai/request",
+        "Pack the newest fitting context for a model",
+        call="pack",
+        body=PackRequest,
+    ),
+    Operation(
+        "GET",
+        "/api/context/ai/request/<context_id>",
+        "A packed context again, the same bytes",
+        call="packed",
+        answers={200: "the packed context", 404: "unknown"},
+    ),
+)

@@ -1,0 +1,94 @@
+"""One REST call described once: its route, the agent's call behind it, and its documentation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response, current_app, request
+
+from server.agent_client import AgentClient
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A query parameter or header."""
+
+    name: str
+    about: str
+    kind: str = "string"
+    required: bool = False
+    where: str = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A REST call. `call` names the agent's call; `view` answers in the web process instead."""
+
+    method: str
+    path: str  # Flask's rule, for instance /api/context/items/<int:offset>
+    summary: str
+    call: str = ""
+    view: Callable[..., Any] | None = None
+    params: tuple[Param, ...] = ()
+    body: type[msgspec.Struct] | Mapping[str, Any] | None = None
+    answers: Mapping[int, str] = field(default_factory=lambda: {200: "done"})
+    media: str = "application/json"
+
+    @property
+    def endpoint(self) -> str:
+        """Unique name, also the operationId."""
+        words = re.findall(r"[a-zA-Z]+", re.sub(r"<\w+:", "<", self.path).replace("api", "", 1))
+        return "_".join([self.method.lower(), *words])
+
+
+LIMIT = Param("limit", "at most so many (1 to 10000)", "integer")
+BEFORE = Param("before", "cursor: only what is older")
+FILTERS = (
+    Param("type", "only this type"),
+    Param("source", "only this source"),
+    Param("symbol", "only items whose `data.symbol` is this"),
+)
+TIMES = (
+    Param("since", "only event times from here on (unix seconds)", "number"),
+    Param("until", "only event times up to here (unix seconds)", "number"),
+)
+ROUTING = frozenset({"consistency", "min_cursor"})
+HEADERS = {
+    "Idempotency-Key": "idempotency_key",
+    "Content-Type": "content_type",
+    "Content-Encoding": "content_encoding",
+}
+
+
+def blueprint(name: str, operations: tuple[Operation, ...]) -> Blueprint:
+    """A blueprint that serves the operations."""
+    made = Blueprint(name, __name__)
+    for operation in operations:
+        made.add_url_rule(
+            operation.path,
+            endpoint=operation.endpoint,
+            view_func=operation.view or _forwarder(operation.call),
+            methods=[operation.method],
+        )
+    return made
+
+
+def _forwarder(call: str) -> Callable[..., Response]:
+    def view(**path: Any) -> Response:
+        agent: AgentClient = current_app.extensions["agent"]
+        # `consistency` and `min_cursor` say which node may answer; a single node is always current.
+        args = {k: v for k, v in request.args.items() if k not in ROUTING}
+        params: dict[str, Any] = {"args": args}
+        for header, name in HEADERS.items():
+            value = request.headers.get(header)
+            if value is not None:
+                params[name] = value
+        params.update(path)
+        answer = agent.call(call, params, request.get_data(cache=False))
+        return Response(answer.body, answer.status, answer.headers)
+
+    return view

@@ -1,0 +1,158 @@
+"""The Flask application: routes, errors, request ids, Socket.IO."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import ExitStack
+from typing import Any, cast
+
+from flask import Flask, Response, current_app, g, request
+from flask.json.provider import DefaultJSONProvider
+from flask_socketio import SocketIO
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from werkzeug.exceptions import HTTPException
+
+from server import problems
+from server.agent_client import AgentClient
+from server.api import ai, context, health, nodes, openapi
+from server.api.operations import blueprint
+from server.config import Settings
+from server.dashboard import dashboard
+from server.live import LiveFeed
+from server.logs import serving
+from server.realtime import FastJson, Realtime
+
+log = logging.getLogger(__name__)
+VERSION = "0.1.0"
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+
+
+class WebMetrics:
+    """Metrics of one web process."""
+
+    def __init__(self, feed: LiveFeed) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Histogram(
+            "context_http_request_seconds",
+            "Time to answer, without the streaming of a body",
+            ["method", "endpoint", "status"],
+            registry=self.registry,
+        )
+        self._feed = feed
+        self.registry.register(self)
+
+    def collect(self) -> list[Any]:
+        """Read at scrape time."""
+        return [
+            GaugeMetricFamily(
+                "context_subscribers", "Open streams and subscriptions", self._feed.subscribers
+            )
+        ]
+
+
+def create_app(settings: Settings, agent: AgentClient, feed: LiveFeed) -> tuple[Flask, SocketIO]:
+    """Build the application; nothing runs until it is served."""
+    app = Flask("server", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    cast(DefaultJSONProvider, app.json).sort_keys = False
+    app.extensions.update(agent=agent, live_feed=feed, web_metrics=WebMetrics(feed))
+    operations = (
+        *context.OPERATIONS,
+        *ai.OPERATIONS,
+        *nodes.OPERATIONS,
+        *health.OPERATIONS,
+    )
+    app.register_blueprint(blueprint("api", operations))
+    for made in openapi.blueprints(openapi.describe(operations, VERSION)):
+        app.register_blueprint(made)
+    app.register_blueprint(dashboard)
+    app.before_request(_begin)
+    app.after_request(_finish)
+    app.teardown_request(_end)
+    app.register_error_handler(Exception, _problem)
+    socketio = SocketIO(
+        app,
+        async_mode=settings.async_mode,
+        json=FastJson,
+        cors_allowed_origins=list(settings.cors_origins) or None,
+        max_http_buffer_size=settings.max_body_bytes,
+        http_compression=False,
+    )
+    Realtime(socketio, agent, feed)
+    app.wsgi_app = _without_deflate(app.wsgi_app)  # type: ignore[method-assign]
+    return app, socketio
+
+
+def _begin() -> None:
+    given = request.headers.get("X-Request-Id", "")
+    usable = 0 < len(given) <= 64 and given.isascii() and given.isprintable()
+    g.serving = ExitStack()
+    g.request_id = g.serving.enter_context(serving(given if usable else ""))
+    g.started = time.perf_counter()
+
+
+def _finish(response: Response) -> Response:
+    took = time.perf_counter() - g.started
+    endpoint = (request.endpoint or "none").removeprefix("api.")
+    metrics: WebMetrics = app_metrics()
+    metrics.requests.labels(request.method, endpoint, response.status_code).observe(took)
+    response.headers["X-Request-Id"] = g.request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    log.debug(
+        "request",
+        extra={
+            "method": request.method,
+            "path": request.path,
+            "status": response.status_code,
+            "ms": round(took * 1000, 2),
+        },
+    )
+    return response
+
+
+def _end(exc: BaseException | None) -> None:
+    g.serving.close()
+
+
+def app_metrics() -> WebMetrics:
+    """Metrics of the application that handles this request."""
+    metrics: WebMetrics = current_app.extensions["web_metrics"]
+    return metrics
+
+
+def _problem(exc: Exception) -> Response:
+    """Every error of every route becomes problem+json."""
+    headers: dict[str, str] = {}
+    if isinstance(exc, HTTPException):
+        status = exc.code or 500
+        code = _CODES.get(status, "bad_request" if status < 500 else "internal_error")
+        detail = _detail(exc, status)
+        document = problems.problem(status, code, detail)
+        headers = {k: v for k, v in exc.get_headers() if k == "Allow"}
+    else:
+        document = problems.describe(exc)
+    answer = problems.answer(document)
+    return Response(answer.body, answer.status, {**headers, **answer.headers})
+
+
+def _detail(exc: HTTPException, status: int) -> str:
+    if status == 404:
+        return f"there is nothing at {request.path}; /docs lists every call"
+    if status == 405:
+        return f"{request.method} is not possible at {request.path}; see the Allow header"
+    if status == 413:
+        return f"the body is larger than {current_app.config['MAX_CONTENT_LENGTH']} bytes"
+    return exc.description or exc.name
+
+
+def _without_deflate(app: Any) -> Any:
+    """Strip the browser's offer to compress WebSocket messages: a compressor a connection costs
+    some 300 KB and every message would be compressed again for each subscriber."""
+
+    def wrapped(environ: dict[str, Any], start_response: Any) -> Any:
+        environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
+        return app(environ, start_response)
+
+    return wrapped

@@ -1,0 +1,32 @@
+"""`--node`: the processes of one node, for the supervisor."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from nodes.adapters.children import run_node
+from nodes.supervisor import ChildSpec
+from server.child import SETTINGS
+from server.config import Settings
+
+
+def specs(settings: Settings) -> list[ChildSpec]:
+    """Children in the order they start: the web process needs the agent, and both no worker."""
+    env = {SETTINGS: settings.to_json()}
+
+    def child(name: str, module: str, *, required: bool = True) -> ChildSpec:
+        argv = (sys.executable, "-m", module)
+        return ChildSpec(name, argv, env, ready_timeout_s=600, required=required)
+
+    worker = [child("worker", "server.worker", required=False)] if settings.torch_worker else []
+    return [child("agent", "server.agent.main"), child("web", "server.web"), *worker]
+
+
+def run(settings: Settings) -> int:
+    """Run the node until it is stopped; returns the exit status."""
+
+    def ready(told: Mapping[str, str]) -> None:
+        print(f"ready: {told['web']} (node {settings.node_id}, {told['agent']})", flush=True)
+
+    return run_node(specs(settings), on_ready=ready)

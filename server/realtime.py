@@ -1,0 +1,176 @@
+"""Socket.IO: subscriptions, ingest, search and decisions over one connection (contract, part 4)."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from flask import request
+from flask_socketio import SocketIO
+
+from context.errors import InvalidRequest
+from context.items import Batch
+from context.request import parse_stream
+from server import problems
+from server.agent_client import AgentClient, AgentUnavailable, CallFailed
+from server.live import Gap, LiveFeed, Subscription
+
+log = logging.getLogger(__name__)
+MAX_SUBSCRIPTIONS = 100  # of one connection
+CREDIT = 8  # packets that may wait for one client; its subscriptions pause above
+PAUSE_S = 0.02
+
+
+class FastJson:
+    """python-socketio's JSON hook. `msgspec.Raw` inside passes through without being decoded."""
+
+    @staticmethod
+    def dumps(value: Any, **_: Any) -> str:
+        """Compact JSON text."""
+        return msgspec.json.encode(value).decode()
+
+    @staticmethod
+    def loads(text: str | bytes, **_: Any) -> Any:
+        """Decoded JSON; a ValueError for anything else, as the caller expects."""
+        return msgspec.json.decode(text)
+
+
+class Realtime:
+    """Handlers of the default namespace."""
+
+    def __init__(self, socketio: SocketIO, agent: AgentClient, feed: LiveFeed) -> None:
+        self._io, self._agent, self._feed = socketio, agent, feed
+        self._subscriptions: dict[str, dict[str, Subscription]] = {}
+        for name in ("subscribe", "unsubscribe", "ingest", "search", "decide"):
+            socketio.on_event(name, _acknowledged(getattr(self, f"_{name}")))
+        socketio.on_event("connect", self._connect)
+        socketio.on_event("disconnect", self._disconnect)
+        feed.on_batch(self._announce)
+
+    def _connect(self, auth: Any = None) -> None:
+        self._subscriptions[_sid()] = {}
+        leader = self._agent.json("nodes")
+        node = next(node for node in leader["nodes"] if node["id"] == leader["leader"])
+        self._io.emit(
+            "leader", {"id": node["id"], "url": node["url"], "term": leader["term"]}, to=_sid()
+        )
+
+    def _disconnect(self, *_: Any) -> None:
+        self._subscriptions.pop(_sid(), None)
+
+    def _subscribe(self, asked: Any = None) -> dict[str, Any]:
+        sid, wish = _sid(), _object(asked or {})
+        mine = self._subscriptions[sid]
+        if len(mine) >= MAX_SUBSCRIPTIONS:
+            raise InvalidRequest(f"a connection may hold {MAX_SUBSCRIPTIONS} subscriptions")
+        subscription = Subscription(self._feed, parse_stream(wish))
+        name = f"s{secrets.token_hex(6)}"
+        mine[name] = subscription
+        threading.Thread(target=self._pump, args=(sid, name, subscription), daemon=True).start()
+        return {"subscription": name, "as_of": str(subscription.as_of)}
+
+    def _unsubscribe(self, asked: Any = None) -> dict[str, Any]:
+        name = _object(asked).get("subscription")
+        if self._subscriptions[_sid()].pop(str(name), None) is None:
+            raise InvalidRequest(f"there is no subscription {str(name)[:40]!r} here")
+        return {"subscription": name}
+
+    def _ingest(self, asked: Any = None) -> dict[str, Any]:
+        json = {"content_type": "application/json"}
+        answer: dict[str, Any] = self._agent.json("ingest", json, msgspec.json.encode(asked))
+        return answer
+
+    def _search(self, asked: Any = None) -> dict[str, Any]:
+        answer: dict[str, Any] = self._agent.json("search", {}, msgspec.json.encode(asked or {}))
+        return answer
+
+    def _decide(self, asked: Any = None) -> dict[str, Any]:
+        answer: dict[str, Any] = self._agent.json("decide", {}, msgspec.json.encode(asked or {}))
+        return answer
+
+    # --- pushing ---
+
+    def _pump(self, sid: str, name: str, subscription: Subscription) -> None:
+        """Send what the subscription gives, as fast as this client takes it."""
+        self._feed.subscribers += 1
+        try:
+            while self._wanted(sid, name):
+                if self._waiting(sid) >= CREDIT:
+                    self._io.sleep(PAUSE_S)
+                    continue
+                try:
+                    self._push(sid, name, subscription)
+                except AgentUnavailable:
+                    self._io.sleep(0.2)  # it is restarted; nothing is lost, the cursor stands
+        finally:
+            self._feed.subscribers -= 1
+
+    def _push(self, sid: str, name: str, subscription: Subscription) -> None:
+        found = subscription.next(timeout_s=15)
+        if found is None or not self._wanted(sid, name):
+            return
+        if isinstance(found, Gap):
+            gap = {"missed_from": found.missed_from, "missed_to": found.missed_to}
+            self._io.emit("gap", {"subscription": name, **gap}, to=sid)
+            return
+        items = [msgspec.Raw(item) for _, item in found.items]
+        cursor = f"{self._feed.epoch}:{found.items[-1][0]}"
+        event = {"subscription": name, "cursor": cursor, "items": items}
+        self._io.emit("context", event, to=sid)
+
+    def _wanted(self, sid: str, name: str) -> bool:
+        return not self._feed.closed and name in self._subscriptions.get(sid, ())
+
+    def _waiting(self, sid: str) -> int:
+        """Packets in this client's queue; python-engineio does not bound it."""
+        server = self._io.server
+        try:
+            client = server.eio.sockets[server.manager.eio_sid_from_sid(sid, "/")]
+        except KeyError:
+            return 0
+        waiting: int = client.queue.qsize()
+        return waiting
+
+    def _announce(self, batch: Batch) -> None:
+        """Tell everybody of decisions and of an emergency stop, without being subscribed."""
+        for prefix, event in _ANNOUNCED:
+            if prefix in batch.text:
+                for line in batch.text.splitlines():
+                    if line.startswith(prefix):
+                        data = msgspec.json.decode(line)["data"]
+                        self._io.emit(event, data)
+
+
+_ANNOUNCED = (
+    (b'{"type":"ai_decision"', "decision"),
+    (b'{"type":"emergency_stop"', "emergency_stop"),
+)
+
+
+def _sid() -> str:
+    sid: str = request.sid  # type: ignore[attr-defined]
+    return sid
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"the argument must be an object, got {type(value).__name__}")
+    return dict(value)
+
+
+def _acknowledged(handler: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Turn a result or an error into the acknowledgement of the contract."""
+
+    def handle(*args: Any) -> dict[str, Any]:
+        try:
+            return {"ok": True, **handler(*args[:1])}
+        except CallFailed as exc:
+            return {"ok": False, "problem": exc.document}
+        except Exception as exc:  # every failure is an answer; the connection stays
+            return {"ok": False, "problem": problems.describe(exc)}
+
+    return handle

@@ -1,0 +1,90 @@
+"""How the web process runs: eventlet, threads or gevent. The only module that knows them.
+
+`patch` must run before anything else is imported; afterwards plain `threading`, `socket` and
+`queue` are cooperative under eventlet and gevent, so no other module asks which mode it is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+MODES = ("eventlet", "threading", "gevent")
+MAX_CONNECTIONS = 20_000  # eventlet's own default of 1,024 would starve subscribers
+
+
+def patch(mode: str) -> None:
+    """Make the standard library cooperative where the mode needs it."""
+    if mode == "eventlet":
+        importlib.import_module("eventlet").monkey_patch()
+    elif mode == "gevent":
+        importlib.import_module("gevent.monkey").patch_all()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket; raises OSError naming the address."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as exc:
+        sock.close()
+        raise OSError(f"cannot listen on {host}:{port}: {exc.strerror}") from exc
+    sock.listen(4096)
+    return sock
+
+
+def serve(app: Any, sock: socket.socket, mode: str, *, on_stop: Callable[[], None]) -> None:
+    """Serve the WSGI app on the socket until SIGTERM or SIGINT, then return."""
+
+    def stop(*_: object) -> None:
+        on_stop()
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the supervisor's
+    try:
+        _SERVERS[mode](app, sock)
+    except SystemExit:
+        return
+
+
+def _serve_eventlet(app: Any, sock: socket.socket) -> None:
+    wsgi = importlib.import_module("eventlet.wsgi")
+    wsgi.server(
+        sock,
+        app,
+        log_output=False,
+        max_size=MAX_CONNECTIONS,
+        minimum_chunk_size=1,  # server-sent events leave at once instead of in 4 KiB pieces
+        socket_timeout=None,
+        keepalive=75,
+    )
+
+
+def _serve_threading(app: Any, sock: socket.socket) -> None:
+    serving = importlib.import_module("werkzeug.serving")
+    handler = type(
+        "Handler",
+        (serving.WSGIRequestHandler,),
+        {"protocol_version": "HTTP/1.1", "log_request": lambda *_: None},
+    )
+    host, port = sock.getsockname()[:2]
+    server = serving.make_server(
+        host, port, app, threaded=True, request_handler=handler, fd=sock.detach()
+    )
+    server.daemon_threads = True
+    server.serve_forever()
+
+
+def _serve_gevent(app: Any, sock: socket.socket) -> None:
+    pywsgi = importlib.import_module("gevent.pywsgi")
+    pywsgi.WSGIServer(sock, app, log=None, error_log=sys.stderr).serve_forever()
+
+
+_SERVERS = {"eventlet": _serve_eventlet, "threading": _serve_threading, "gevent": _serve_gevent}

@@ -1,0 +1,56 @@
+"""The web process: protocol only. Run by the supervisor as `python -m server.web`."""
+
+# ruff: noqa: E402 - the standard library is patched before anything else is imported
+from __future__ import annotations
+
+from nodes.adapters.parent import announce_ready, announce_refused, die_with_parent
+from server import runtime
+from server.child import read_settings, start_logs
+
+die_with_parent()
+settings = read_settings()
+runtime.patch(settings.async_mode)
+
+import logging
+import time
+
+from server.agent_client import AgentClient, AgentUnavailable
+from server.factory import create_app
+from server.live import LiveFeed
+from server.paths import agent_socket
+
+log = logging.getLogger(__name__)
+AGENT_WAIT_S = 600.0
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    start_logs(settings, "web")
+    try:
+        sock = runtime.listen(settings.host, settings.port)
+    except OSError as exc:
+        announce_refused(f"port={settings.port}: {exc}; choose another with --port")
+        raise SystemExit(1) from exc
+    agent = AgentClient(agent_socket(settings))
+    feed = LiveFeed(agent)
+    _wait_for(agent)
+    feed.start()
+    app, _ = create_app(settings, agent, feed)
+    announce_ready(f"http://{settings.host}:{sock.getsockname()[1]}/")
+    runtime.serve(app, sock, settings.async_mode, on_stop=feed.close)
+
+
+def _wait_for(agent: AgentClient) -> None:
+    deadline = time.monotonic() + AGENT_WAIT_S
+    while True:
+        try:
+            agent.json("as_of")
+            return
+        except AgentUnavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main()
