@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -11,6 +12,8 @@ from ai_bridge.errors import InvalidRequest
 
 Symbol = Annotated[str, Meta(min_length=1, max_length=64)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
+_NOTHING = object()
+_NAMED = re.compile(r"(?:unknown|missing required) field `(.+)`")
 
 
 class DecideRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,22 +48,35 @@ def parse(body: object, shape: type[Request]) -> Request:
     try:
         return msgspec.convert(body, shape)
     except msgspec.ValidationError as wrong:
-        rule, _, path = str(wrong).partition(" - at `$")
-        field = path.rstrip("`").lstrip(".") or "body"
+        rule, field = _explained(str(wrong))
         message = f"{field}: {rule}, got {_shown(_at(body, field))}"
         raise InvalidRequest(message, [{"index": 0, "field": field, "message": message}]) from wrong
 
 
+def _explained(complaint: str) -> tuple[str, str]:
+    """Split msgspec's complaint into the rule and the dotted field that broke it."""
+    rule, _, path = complaint.partition(" - at `$")
+    field = path.rstrip("`").lstrip(".")
+    named = _NAMED.search(rule)
+    if named:
+        field = f"{field}.{named[1]}" if field else named[1]
+    return rule, field or "body"
+
+
 def _at(body: object, field: str) -> object:
-    """Follow `a.b[2]` into the body as far as it exists."""
+    """Follow `a.b[2]` into the body; _NOTHING where it does not exist."""
+    if field == "body":
+        return body
     for step in field.replace("[", ".").replace("]", "").split("."):
-        if isinstance(body, dict) and step in body:
-            body = body[step]
+        if isinstance(body, dict):
+            body = body.get(step, _NOTHING)
         elif isinstance(body, list) and step.isdigit() and int(step) < len(body):
             body = body[int(step)]
+        else:
+            return _NOTHING
     return body
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    text = "nothing" if value is _NOTHING else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -28,9 +28,11 @@ from ai_bridge.weights import brier
 
 FORMAT = "ai_bridge.learner/1"
 HIDDEN = 16
-LEARNING_RATE = 3e-3
-WEIGHT_DECAY = 1e-2
-REPLAYED_EXAMPLES = 512
+# Ten times the rate fits the replayed examples so closely that it loses to the base rates on every
+# recorded market; at this one it beats them on four of five.
+LEARNING_RATE = 3e-4
+WEIGHT_DECAY = 1.0
+REPLAYED_EXAMPLES = 1024
 REMEMBERED_MARKETS = 1024
 _FLOOR = 1e-12
 
