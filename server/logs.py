@@ -70,7 +70,7 @@ class JsonLines(logging.Formatter):
         }
         if request_id():
             line["request_id"] = request_id()
-        line = _extra(record) | line
+        line |= {name: value for name, value in _extra(record).items() if name not in line}
         if record.exc_info:
             line["exc"] = self.formatException(record.exc_info)
         try:
