@@ -20,7 +20,7 @@ def problem(
 ) -> dict[str, Any]:
     """The members of a problem document."""
     return {
-        "type": f"/docs/problems#{code}",
+        "type": f"urn:context:problem:{code}",
         "title": http.HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,

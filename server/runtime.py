@@ -10,6 +10,7 @@ import importlib
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,8 @@ MAX_CONNECTIONS = 20_000  # eventlet's own default of 1,024 would starve subscri
 def patch(mode: str) -> None:
     """Make the standard library cooperative where the mode needs it."""
     if mode == "eventlet":
+        # Known, and the reason why only this module and this process kind use it (docs/design.md).
+        warnings.filterwarnings("ignore", message="\\s*Eventlet is deprecated")
         importlib.import_module("eventlet").monkey_patch()
     elif mode == "gevent":
         importlib.import_module("gevent.monkey").patch_all()
