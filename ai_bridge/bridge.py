@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
 from ai_bridge.consensus import Consensus, pool
-from ai_bridge.errors import Abstained, ModelUnavailable, NoModels, UnknownModel
+from ai_bridge.errors import Abstained, InvalidRequest, ModelUnavailable, NoModels, UnknownModel
 from ai_bridge.ledger import Ledger, Score
 from ai_bridge.ports import Model, Question
 from ai_bridge.prediction import Prediction
@@ -45,6 +45,15 @@ class Decision:
         )
 
 
+@dataclass(slots=True)
+class Seat:
+    """A registered model; a question works on a copy, so changes count from the next one."""
+
+    model: Model
+    settings: ModelSettings
+    stats: ModelStats
+
+
 class Bridge:
     """Many models, one decision.
 
@@ -59,12 +68,23 @@ class Bridge:
         *,
         ledger: Ledger | None = None,
     ) -> None:
-        self._models = {model.name: model for model in models}
-        given = settings or {}
-        self._settings = {name: given.get(name, ModelSettings()) for name in self._models}
-        self._stats = {name: ModelStats() for name in self._models}
+        self._seats: dict[str, Seat] = {}
         self._cut: set[asyncio.Task[Vote]] = set()
         self.ledger = Ledger() if ledger is None else ledger
+        for model in models:
+            self.add(model, (settings or {}).get(model.name, ModelSettings()))
+
+    def add(self, model: Model, settings: ModelSettings) -> None:
+        """Ask this model from now on; raises InvalidRequest where its name is taken."""
+        if model.name in self._seats:
+            message = f"a model named {model.name!r} is registered already"
+            raise InvalidRequest(message, [{"index": 0, "field": "name", "message": message}])
+        self._seats[model.name] = Seat(model, settings, ModelStats())
+
+    def remove(self, name: str) -> None:
+        """Ask this model no more; what was learned of it stays. Raises UnknownModel."""
+        self._seat(name)
+        del self._seats[name]
 
     async def decide(
         self,
@@ -92,27 +112,27 @@ class Bridge:
         asked = self._chosen(models)
         votes = await self._ask_all(asked, question, deadline_s, clock)
         for vote in votes:
-            self._stats[vote.model].note(vote)
-        weighed = self._weigh(votes)
+            asked[vote.model].stats.note(vote)
+        weighed = self._weigh(votes, asked)
         if not any(vote.weight > 0 for vote in weighed):
-            raise _nobody(weighed, self._settings)
+            raise _nobody(weighed, self._seats)
         return Decision(question, pool(weighed), weighed)
 
     def models(self) -> list[dict[str, Any]]:
         """Describe every model: settings, learned weight, calibration, health, counts, latency."""
-        return [self.describe(name) for name in self._models]
+        return [self.describe(name) for name in self._seats]
 
     def describe(self, name: str) -> dict[str, Any]:
         """Describe one model; raises UnknownModel."""
-        self._chosen([name])
+        seat = self._seat(name)
         score = self.ledger.scores.get(name, Score())
         return {
             "name": name,
-            "kind": self._models[name].kind,
-            **self._settings[name].as_dict(),
+            "kind": seat.model.kind,
+            **seat.settings.as_dict(),
             "learned_weight": self.ledger.weight(name),
             "calibration": {"brier": score.mean, "outcomes": score.count},
-            **self._stats[name].as_dict(),
+            **seat.stats.as_dict(),
         }
 
     def configure(
@@ -128,28 +148,30 @@ class Bridge:
 
         Raises UnknownModel, or InvalidRequest naming the field and value.
         """
-        self._chosen([name])
-        self._settings[name] = self._settings[name].changed(
+        seat = self._seat(name)
+        seat.settings = seat.settings.changed(
             weight=weight, enabled=enabled, min_confidence=min_confidence, timeout_s=timeout_s
         )
-        return self._settings[name]
+        return seat.settings
 
-    def _chosen(self, names: Sequence[str] | None) -> list[str]:
+    def _seat(self, name: str) -> Seat:
+        if name not in self._seats:
+            raise UnknownModel(f"no model {name!r}; there are: {', '.join(self._seats)}")
+        return self._seats[name]
+
+    def _chosen(self, names: Sequence[str] | None) -> dict[str, Seat]:
         if names is None:
-            return [name for name in self._models if self._settings[name].enabled]
-        unknown = sorted(set(names) - self._models.keys())
-        if unknown:
-            listed = ", ".join(map(repr, unknown))
-            raise UnknownModel(f"no model {listed}; there are: {', '.join(self._models)}")
-        return list(dict.fromkeys(names))
+            names = [name for name, seat in self._seats.items() if seat.settings.enabled]
+        return {name: replace(self._seat(name)) for name in names}
 
     async def _ask_all(
-        self, names: Sequence[str], question: Question, deadline_s: float, clock: Clock
+        self, asked: Mapping[str, Seat], question: Question, deadline_s: float, clock: Clock
     ) -> list[Vote]:
-        if not names:
+        if not asked:
             return []
         tasks = {
-            asyncio.create_task(self._ask(name, question, clock), name=name): name for name in names
+            asyncio.create_task(_ask(name, seat, question, clock)): name
+            for name, seat in asked.items()
         }
         started = clock()
         try:
@@ -157,44 +179,48 @@ class Bridge:
         finally:
             self._drop(task for task in tasks if not task.done())
         late_ms = 1e3 * (clock() - started)
+        late = f"no answer within the deadline of {deadline_s:g} s"
         return [
-            task.result() if task in done else _late(name, late_ms, deadline_s)
+            _counted(task, name)
+            if task in done
+            else Vote(model=name, status="timeout", latency_ms=late_ms, reasoning=late)
             for task, name in tasks.items()
         ]
 
-    def _drop(self, late: Any) -> None:
+    def _drop(self, late: Iterable[asyncio.Task[Vote]]) -> None:
         """Cancel without waiting: a model that ignores it must not hold up the decision."""
         for task in list(late):
             self._cut.add(task)
             task.add_done_callback(self._cut.discard)
             task.cancel()
 
-    async def _ask(self, name: str, question: Question, clock: Clock) -> Vote:
-        settings = self._settings[name]
-        started = clock()
-        status: Status
-        try:
-            async with asyncio.timeout(settings.timeout_s):
-                prediction = await self._models[name].decide(question)
-        except Abstained as why:
-            status, reason = "abstained", why.detail
-        except ModelUnavailable as why:
-            status, reason = "unavailable", why.detail
-        except TimeoutError:
-            status, reason = "timeout", f"no answer within its timeout of {settings.timeout_s:g} s"
-        except Exception as fault:  # whatever a model does wrong costs its own vote only
-            status, reason = "error", f"{type(fault).__name__}: {fault}"
-        else:
-            return _voted(name, prediction, settings, 1e3 * (clock() - started))
-        latency_ms = 1e3 * (clock() - started)
-        return Vote(model=name, status=status, latency_ms=latency_ms, reasoning=reason)
-
-    def _weigh(self, votes: Sequence[Vote]) -> list[Vote]:
+    def _weigh(self, votes: Sequence[Vote], asked: Mapping[str, Seat]) -> list[Vote]:
         configured = {
-            vote.model: self._settings[vote.model].weight for vote in votes if vote.status == "ok"
+            vote.model: asked[vote.model].settings.weight for vote in votes if vote.status == "ok"
         }
         shares = effective(configured, self.ledger.weights)
         return [msgspec.structs.replace(vote, weight=shares.get(vote.model, 0.0)) for vote in votes]
+
+
+async def _ask(name: str, seat: Seat, question: Question, clock: Clock) -> Vote:
+    settings = seat.settings
+    started = clock()
+    status: Status
+    try:
+        async with asyncio.timeout(settings.timeout_s):
+            prediction = await seat.model.decide(question)
+    except Abstained as why:
+        status, reason = "abstained", why.detail
+    except ModelUnavailable as why:
+        status, reason = "unavailable", why.detail
+    except TimeoutError:
+        status, reason = "timeout", f"no answer within its timeout of {settings.timeout_s:g} s"
+    except Exception as fault:  # whatever a model does wrong costs its own vote only
+        status, reason = "error", f"{type(fault).__name__}: {fault}"
+    else:
+        return _voted(name, prediction, settings, 1e3 * (clock() - started))
+    latency_ms = 1e3 * (clock() - started)
+    return Vote(model=name, status=status, latency_ms=latency_ms, reasoning=reason)
 
 
 def _voted(name: str, prediction: Prediction, settings: ModelSettings, latency_ms: float) -> Vote:
@@ -217,18 +243,19 @@ def _voted(name: str, prediction: Prediction, settings: ModelSettings, latency_m
     )
 
 
-def _late(name: str, latency_ms: float, deadline_s: float) -> Vote:
-    reason = f"no answer within the deadline of {deadline_s:g} s"
-    return Vote(model=name, status="timeout", latency_ms=latency_ms, reasoning=reason)
+def _counted(task: asyncio.Task[Vote], name: str) -> Vote:
+    if task.cancelled():  # by the model itself: nobody else cancels a task that is done in time
+        return Vote(model=name, status="error", reasoning="the model cancelled itself")
+    return task.result()
 
 
-def _nobody(votes: Sequence[Vote], settings: Mapping[str, ModelSettings]) -> NoModels:
+def _nobody(votes: Sequence[Vote], seats: Mapping[str, Seat]) -> NoModels:
     reasons = {
         vote.model: "its weight is 0" if vote.status == "ok" else f"{vote.status}: {vote.reasoning}"
         for vote in votes
     }
-    disabled = [name for name in settings if name not in reasons and not settings[name].enabled]
-    reasons |= dict.fromkeys(disabled, "disabled")
+    disabled = [name for name, seat in seats.items() if not seat.settings.enabled]
+    reasons = dict.fromkeys(disabled, "disabled") | reasons
     listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     detail = f"nobody could vote ({listed or 'no models are registered'})"
     return NoModels(

@@ -12,8 +12,8 @@ from ai_bridge.ports import Question
 from ai_bridge.prediction import Prediction
 from ai_bridge.series import Series
 
-# The worker holds the older history itself.
-NEWEST_POINTS = 5000
+# Enough for some bars of a busy market; older history the worker holds itself.
+NEWEST_POINTS = 20_000
 POINTS_A_FRAME = 50_000
 CALL_TIMEOUT_S = 5.0
 Message = dict[str, Any]

@@ -45,7 +45,7 @@ def sure(name: str, score: float) -> Spoken:
     return Spoken(name, say)
 
 
-def raising(name: str, fault: Exception) -> Spoken:
+def raising(name: str, fault: BaseException) -> Spoken:
     async def say() -> Prediction:
         raise fault
 
@@ -79,6 +79,7 @@ def test_every_way_to_answer_has_its_status() -> None:
         raising("quiet", Abstained("nothing to go on")),
         raising("gone", ModelUnavailable("no server")),
         raising("broken", ZeroDivisionError("1/0")),
+        raising("cancels", asyncio.CancelledError()),
     ]
     bridge = Bridge(
         models,
@@ -96,6 +97,7 @@ def test_every_way_to_answer_has_its_status() -> None:
         "quiet": "abstained",
         "gone": "unavailable",
         "broken": "error",
+        "cancels": "error",
     }
     assert sorted(cancelled) == ["own", "slow"]
     assert votes["broken"].reasoning == "ZeroDivisionError: 1/0"
@@ -173,7 +175,7 @@ def test_nobody_voting_names_every_reason() -> None:
     assert "quiet: abstained: too early" in refused.value.detail
     assert "off: disabled" in refused.value.detail
     assert "muted: its weight is 0" in refused.value.detail
-    assert [each["field"] for each in refused.value.errors] == ["quiet", "muted", "off"]
+    assert [each["field"] for each in refused.value.errors] == ["off", "quiet", "muted"]
     assert decide(bridge, models=["off"]).consensus.final_decision == "buy"
     with pytest.raises(NoModels, match="no models are registered"):
         decide(Bridge([]))
@@ -195,6 +197,26 @@ def test_unknown_names_and_bad_settings_are_refused_by_name() -> None:
     assert bridge.describe("up")["weight"] == 1
     assert bridge.configure("up", weight=2.5, enabled=False) == ModelSettings(2.5, enabled=False)
     assert bridge.models()[0]["enabled"] is False
+
+
+def test_models_come_and_go_also_while_they_are_asked() -> None:
+    async def scenario() -> None:
+        bridge = Bridge([sure("up", 1.0)])
+
+        async def leaving() -> Prediction:
+            bridge.remove("leaving")
+            return Prediction(ordered_probit(-3))
+
+        bridge.add(Spoken("leaving", leaving), ModelSettings())
+        with pytest.raises(InvalidRequest, match="'up' is registered already"):
+            bridge.add(sure("up", 2.0), ModelSettings())
+        decision = await bridge.decide(QUESTION, deadline_s=5, clock=time.monotonic)
+        assert [vote.weight for vote in decision.votes] == [0.5, 0.5]
+        assert [each["name"] for each in bridge.models()] == ["up"]
+        with pytest.raises(UnknownModel):
+            bridge.remove("leaving")
+
+    asyncio.run(scenario())
 
 
 def test_requests_are_read() -> None:
