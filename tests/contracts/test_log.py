@@ -1,0 +1,138 @@
+"""One suite for every engine of the Log port."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from context.adapters.log_memory import MemoryLog
+from context.adapters.log_sqlite import SqliteLog
+from context.errors import FencedOut, KeyReused
+from context.ports import Draft, Log, Receipt
+
+DAY_S = 24 * 3600.0
+
+
+def draft(*lines: bytes, key: str | None = None, digest: bytes = b"d") -> Draft:
+    return Draft(len(lines), b"".join(line + b"\n" for line in lines), key=key, digest=digest)
+
+
+def receipt(log: Log, one: Draft, *, term: int = 1, now: float = 0.0) -> Receipt:
+    (outcome,) = log.append([one], term=term, now=now)
+    assert isinstance(outcome, Receipt)
+    return outcome
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
+    if request.param == "memory":
+        yield MemoryLog()
+        return
+    engine = SqliteLog(tmp_path / "log.db")
+    yield engine
+    engine.close()
+
+
+def test_offsets_are_dense_and_reading_continues_after_any_of_them(log: Log) -> None:
+    assert log.bounds() == (0, -1)
+    assert log.read(-1, max_bytes=1) == []
+    assert receipt(log, draft(b"a")).first_offset == 0
+    group = log.append([draft(b"b", b"c"), draft(b"d" * 1000)], term=1, now=2.0)
+    assert [(r.first_offset, r.last_offset) for r in group if isinstance(r, Receipt)] == [
+        (1, 2),
+        (3, 3),
+    ]
+    assert log.bounds() == (0, 3)
+    batches = log.read(-1, max_bytes=1 << 20)
+    assert b"".join(batch.text for batch in batches) == b"a\nb\nc\n" + b"d" * 1000 + b"\n"
+    assert [(b.first_offset, b.count, b.ingested_at, b.term) for b in batches] == [
+        (0, 1, 0.0, 1),
+        (1, 2, 2.0, 1),
+        (3, 1, 2.0, 1),
+    ]
+    for after in range(-1, 4):
+        found = log.read(after, max_bytes=1 << 20)
+        assert not found or found[0].first_offset <= after + 1 <= found[0].last_offset
+        assert (found[-1].last_offset if found else 3) == 3
+    assert len(log.read(-1, max_bytes=1)) == 1, "at least one, whatever the limit"
+
+
+def test_a_repeat_with_the_same_key_stores_nothing_for_a_day(log: Log) -> None:
+    first = receipt(log, draft(b"x", b"y", key="k"))
+    again = receipt(log, draft(b"x", b"y", key="k"), now=DAY_S - 1)
+    assert again == Receipt(first.first_offset, 2, 1, replayed=True)
+    assert log.bounds() == (0, 1)
+    assert receipt(log, draft(b"x", b"y", key="k"), now=DAY_S + 1).first_offset == 2
+
+
+def test_a_repeat_within_one_group_is_found_too(log: Log) -> None:
+    one, two = log.append([draft(b"x", key="k"), draft(b"x", key="k")], term=1, now=0.0)
+    assert one == Receipt(0, 1, 1)
+    assert two == Receipt(0, 1, 1, replayed=True)
+
+
+def test_a_key_with_another_body_is_refused_and_the_group_goes_on(log: Log) -> None:
+    receipt(log, draft(b"x", key="k", digest=b"1"))
+    bad, good = log.append([draft(b"y", key="k", digest=b"2"), draft(b"z")], term=1, now=0.0)
+    assert isinstance(bad, KeyReused)
+    assert good == Receipt(1, 1, 1)
+
+
+def test_an_older_term_is_fenced_out(log: Log) -> None:
+    receipt(log, draft(b"a"), term=5)
+    with pytest.raises(FencedOut, match="term 4 is older than 5"):
+        log.append([draft(b"b")], term=4, now=0.0)
+    assert log.bounds() == (0, 0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=30), step=st.integers(1, 4000))
+def test_reading_in_pieces_gives_every_item_once(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], step: int
+) -> None:
+    engines: list[Callable[[], Log]] = [
+        MemoryLog,
+        lambda: SqliteLog(tmp_path_factory.mktemp("log") / "log.db"),
+    ]
+    for make in engines:
+        log = make()
+        expected = []
+        for size in sizes:
+            lines = [b"%d-%d" % (size, i) for i in range(size)]
+            expected += lines
+            receipt(log, draft(*lines))
+        seen, after = [], -1
+        while batches := log.read(after, max_bytes=step):
+            for batch in batches:
+                assert batch.first_offset == after + 1
+                seen += batch.text.splitlines()
+                after = batch.last_offset
+        assert seen == expected
+        if isinstance(log, SqliteLog):
+            log.close()
+
+
+def test_sqlite_keeps_epoch_items_keys_and_term_over_a_restart(tmp_path: Path) -> None:
+    first = SqliteLog(tmp_path / "log.db")
+    receipt(first, draft(b"a", key="k"), term=7)
+    epoch = first.epoch
+    first.close()
+    second = SqliteLog(tmp_path / "log.db")
+    assert second.epoch == epoch
+    assert second.bounds() == (0, 0)
+    assert receipt(second, draft(b"a", key="k"), term=7).replayed
+    with pytest.raises(FencedOut):
+        second.append([draft(b"b")], term=6, now=0.0)
+    assert receipt(second, draft(b"b"), term=8).first_offset == 1
+    second.close()
+
+
+def test_sqlite_commits_with_full_sync_in_wal_mode(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db")
+    assert log._db.execute("PRAGMA synchronous").fetchone()[0] == 2
+    assert log._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    log.close()
