@@ -161,6 +161,12 @@ def test_reading_forward_gives_the_same_items_in_order(body, max_items, max_byte
     assert read_forward(SNAPSHOT, after, selection, max_items=1, max_bytes=1) == ([], after)
 
 
+def test_there_is_no_next_page_behind_the_oldest_item():
+    assert run({"query": "", "limit": len(LINES)})["next"] is None
+    assert run({"query": "", "limit": len(LINES) - 1})["next"] == f"{EPOCH}:{FIRST + 1}"
+    assert run({"query": "", "before": f"{EPOCH}:{FIRST}"})["items"] == []
+
+
 def test_a_hit_is_the_item_with_its_line_and_matches():
     answer = run({"query": "été€", "limit": 3})
     for item in answer["items"]:
