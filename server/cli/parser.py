@@ -1,0 +1,218 @@
+"""The command line: its verbs and options, and which options go with which verb.
+
+Every option is None (or False) where it was not given, so that a node's settings can come from
+files and the environment instead, and an option beside the wrong verb is noticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import time
+from collections.abc import Callable
+
+from server.cli.timespec import parse_moment
+
+DEFAULT_URL = "http://127.0.0.1:5000"
+VERBS = (
+    "node",
+    "status",
+    "search",
+    "tail",
+    "ai_decision",
+    "replay",
+    "emergency_stop",
+    "interactive",
+)
+_ITEMS = {"type", "source", "symbol", "since", "until", "regex", "ignore_case", "limit"}
+OPTIONS = {
+    "node": {
+        *("id", "host", "port", "data", "config", "feed", "peers", "async_mode"),
+        "health_interval",
+    },
+    "status": {"url", "json"},
+    "search": {"url", "json", "before", "context", "invert", "count", "deadline_ms", *_ITEMS},
+    "tail": {"url", "json", "query", "after", *_ITEMS},
+    "ai_decision": {"url", "json", "deadline_ms"},
+    "replay": {"url", "json", "speed", "give_up_after"},
+    "emergency_stop": {"url", "json"},
+    "interactive": {"url"},
+}
+EPILOG = """\
+Exit status: 0 done, 1 the request failed, 2 wrong arguments, 3 no node reachable.
+
+examples:
+  python app.py --node --feed simulated
+  python app.py --search '"symbol":"BTC/USDT"' --since -15m --limit 20
+  python app.py --tail --type trading_data --query 'price' --json
+  python app.py --replay ticks.ndjson.gz --speed 50
+"""
+
+
+def build_parser(
+    parser_class: type[argparse.ArgumentParser] = argparse.ArgumentParser,
+) -> argparse.ArgumentParser:
+    """The whole command line; exactly one verb is required."""
+    parser = parser_class(
+        prog="app.py",
+        description="Run a node of the context media server, or talk to one.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    # So that `--since -15m` is a value: no option of ours begins with a digit.
+    parser._negative_number_matcher = re.compile(r"-\d")
+    _add_verbs(parser)
+    _add_node(parser.add_argument_group("node (with --node)"))
+    _add_client(parser.add_argument_group("talking to a node"))
+    _add_items(parser.add_argument_group("choosing items (with --search and --tail)"))
+    _add_search(parser.add_argument_group("searching (with --search)"))
+    replay = parser.add_argument_group("replaying (with --replay)")
+    replay.add_argument(
+        "--speed", type=_number(0), metavar="N", help="times its own pace (1); 0 is unpaced"
+    )
+    replay.add_argument(
+        "--give-up-after",
+        type=_number(0),
+        metavar="SECONDS",
+        help="how long to repeat a request that fails (120)",
+    )
+    return parser
+
+
+def misplaced(args: argparse.Namespace) -> str | None:
+    """What is wrong where an option was given that its verb does not have."""
+    verb = verb_of(args)
+    for name, value in sorted(vars(args).items()):
+        if not _given(value) or name in VERBS or name in OPTIONS[verb]:
+            continue
+        homes = ", ".join(_flag(each) for each in VERBS if name in OPTIONS[each])
+        return f"{_flag(name)} goes with {homes}, not with {_flag(verb)}"
+    return None
+
+
+def verb_of(args: argparse.Namespace) -> str:
+    """The one verb that was asked for."""
+    return next(verb for verb in VERBS if _given(getattr(args, verb)))
+
+
+def _given(value: object) -> bool:
+    return value is not None and value is not False
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _add_verbs(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_argument_group("verbs (exactly one)").add_mutually_exclusive_group(
+        required=True
+    )
+    verbs.add_argument("--node", action="store_true", help="run a node until it is told to stop")
+    verbs.add_argument("--status", action="store_true", help="how the node and its cluster are")
+    verbs.add_argument("--search", metavar="QUERY", help="grep the stored context, newest first")
+    verbs.add_argument("--tail", action="store_true", help="follow context as it comes in")
+    verbs.add_argument(
+        "--ai-decision", nargs="+", metavar="SYMBOL", help="have the models decide on symbols"
+    )
+    verbs.add_argument(
+        "--replay", metavar="FILE", help="send recorded NDJSON (plain, gzip, zstd; - is stdin)"
+    )
+    verbs.add_argument(
+        "--emergency-stop", action="store_true", help="stop trading actions on every node, now"
+    )
+    verbs.add_argument("--interactive", action="store_true", help="a prompt for all of this")
+
+
+def _add_node(group: argparse._ArgumentGroup) -> None:
+    """Texts, unchecked: the settings check every layer in one place."""
+    group.add_argument("--id", metavar="NAME", help="name among its peers")
+    group.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    group.add_argument("--port", help="port to listen on (default 5000)")
+    group.add_argument("--data", metavar="DIR", help="where the node keeps its data")
+    group.add_argument("--config", metavar="FILE", help="settings, TOML or YAML")
+    group.add_argument(
+        "--feed",
+        action="append",
+        metavar="SPEC",
+        help="a live source: simulated, or binance:BTC/USDT,ETH/USDT; may be repeated",
+    )
+    group.add_argument(
+        "--peers", metavar="HOST:PORT,...", help="web addresses of all nodes, this one included"
+    )
+    group.add_argument("--async-mode", metavar="MODE", help="eventlet, threading or gevent")
+    group.add_argument(
+        "--health-interval",
+        metavar="SECONDS",
+        help="time between samples of this machine's health; 0 takes none",
+    )
+
+
+def _add_client(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--url", help=f"the node to talk to (default {DEFAULT_URL})")
+    group.add_argument(
+        "--json", action="store_true", help="print JSON for programs: the API's own document"
+    )
+    group.add_argument(
+        "--deadline-ms", type=_whole(1, 60_000), metavar="N", help="how long the node may take"
+    )
+
+
+def _add_items(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--type", action="append", help="may be repeated")
+    group.add_argument("--source")
+    group.add_argument("--symbol")
+    moment = "unix seconds, ISO 8601 or a time ago such as -15m"
+    group.add_argument("--since", type=_moment, metavar="TIME", help=moment)
+    group.add_argument("--until", type=_moment, metavar="TIME", help="likewise")
+    group.add_argument("--regex", action="store_true", help="the query is an RE2 pattern")
+    group.add_argument("--ignore-case", action="store_true")
+    group.add_argument(
+        "--limit",
+        type=_whole(1, 10_000),
+        metavar="N",
+        help="most hits (50); with --tail stop after N",
+    )
+    group.add_argument("--query", metavar="QUERY", help="with --tail: only items that match it")
+    group.add_argument("--after", metavar="CURSOR", help="with --tail: start after this item")
+
+
+def _add_search(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--before", metavar="CURSOR", help="only items older than this one")
+    group.add_argument(
+        "--context", type=_whole(0, 20), metavar="N", help="show N items around each hit"
+    )
+    group.add_argument("--invert", action="store_true", help="items that do not match")
+    group.add_argument("--count", action="store_true", help="only how many match")
+
+
+def _moment(text: str) -> float:
+    try:
+        return parse_moment(text, time.time())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number from {low} to {high} (got {text!r})"
+            )
+        return int(text)
+
+    return parse
+
+
+def _number(low: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value >= low):
+            raise argparse.ArgumentTypeError(f"must be a number of at least {low:g} (got {text!r})")
+        return value
+
+    return parse
