@@ -67,22 +67,22 @@ def _latest(client: Client, screen: Screen, args: argparse.Namespace) -> int:
 
 
 def _item(client: Client, screen: Screen, args: argparse.Namespace) -> int:
-    screen.out.print(render.pairs_view(client.item(args.offset)))
+    screen.view(render.pairs_view(client.item(args.offset)))
     return DONE
 
 
 def _decisions(client: Client, screen: Screen, args: argparse.Namespace) -> int:
-    screen.out.print(render.decisions_view(client.decisions(**vars(args))))
+    screen.view(render.decisions_view(client.decisions(**vars(args))))
     return DONE
 
 
 def _models(client: Client, screen: Screen, args: argparse.Namespace) -> int:
-    screen.out.print(render.models_view(client.models()))
+    screen.view(render.models_view(client.models()))
     return DONE
 
 
 def _stats(client: Client, screen: Screen, args: argparse.Namespace) -> int:
-    screen.out.print(render.pairs_view(client.stats()))
+    screen.view(render.pairs_view(client.stats()))
     return DONE
 
 

@@ -31,7 +31,17 @@ class Screen:
         if self.as_json:
             self.document(document)
         else:
+            self.view(view)
+
+    def view(self, view: RenderableType) -> None:
+        """Something for people; a pipe gets it without the blanks that fill up a table."""
+        if self.out.is_terminal:
             self.out.print(view)
+            return
+        with self.out.capture() as capture:
+            self.out.print(view)
+        for line in capture.get().splitlines():
+            print(line.rstrip(), file=self.out.file)
 
     def line(self, text: Text) -> None:
         """One line, however long; a pipe gets it without rich's work, which a fast tail needs."""
