@@ -52,12 +52,29 @@ class WebMetrics:
         ]
 
 
+class InFlight:
+    """Requests being answered; streams count only until they begin."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def enter(self) -> None:
+        """A request came."""
+        self.count += 1
+
+    def leave(self) -> None:
+        """It is answered."""
+        self.count -= 1
+
+
 def create_app(settings: Settings, agent: AgentClient, feed: LiveFeed) -> tuple[Flask, SocketIO]:
     """Build the application; nothing runs until it is served."""
     app = Flask("server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     cast(DefaultJSONProvider, app.json).sort_keys = False
-    app.extensions.update(agent=agent, live_feed=feed, web_metrics=WebMetrics(feed))
+    app.extensions.update(
+        agent=agent, live_feed=feed, web_metrics=WebMetrics(feed), in_flight=InFlight()
+    )
     operations = (
         *context.OPERATIONS,
         *ai.OPERATIONS,
@@ -91,6 +108,7 @@ def _begin() -> None:
     g.serving = ExitStack()
     g.request_id = g.serving.enter_context(serving(given if usable else ""))
     g.started = time.perf_counter()
+    current_app.extensions["in_flight"].enter()
 
 
 def _finish(response: Response) -> Response:
@@ -113,7 +131,10 @@ def _finish(response: Response) -> Response:
 
 
 def _end(exc: BaseException | None) -> None:
-    g.serving.close()
+    serving_now = g.pop("serving", None)
+    if serving_now is not None:  # Socket.IO makes contexts that are no requests
+        serving_now.close()
+        current_app.extensions["in_flight"].leave()
 
 
 def app_metrics() -> WebMetrics:

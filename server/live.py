@@ -31,7 +31,6 @@ class LiveFeed:
     def __init__(self, agent: AgentClient) -> None:
         self.agent = agent
         self.epoch = ""
-        self.closed = False
         self.subscribers = 0
         self._ring = Ring(RING_BYTES)
         self._changed = threading.Condition()
@@ -47,10 +46,6 @@ class LiveFeed:
         self.epoch, self._ring = start["epoch"], Ring(RING_BYTES, newest=start["newest"])
         threading.Thread(target=self._follow, name="feed", daemon=True).start()
 
-    def close(self) -> None:
-        """End all subscriptions."""
-        self.closed = True
-
     def after(self, offset: int) -> Sequence[Entry] | None:
         """See `Ring.after`."""
         with self._changed:
@@ -59,12 +54,10 @@ class LiveFeed:
     def wait(self, offset: int, timeout_s: float) -> bool:
         """Wait for an item after `offset`; False when none came in time."""
         with self._changed:
-            return self._changed.wait_for(
-                lambda: self.closed or self._ring.newest > offset, timeout_s
-            )
+            return self._changed.wait_for(lambda: self._ring.newest > offset, timeout_s)
 
     def _follow(self) -> None:
-        while not self.closed:
+        while True:
             try:
                 if self.agent.json("as_of")["epoch"] != self.epoch:
                     log.critical("the log was replaced under this process; starting anew")
@@ -133,11 +126,11 @@ class Subscription:
         return cursor.offset
 
     def next(self, timeout_s: float) -> Delivery | Gap | None:
-        """The next matching items or gap; None when nothing came in time or the feed closed."""
+        """The next matching items or gap; None when nothing came in time."""
         if self._pending:
             gap, self._pending = self._pending, None
             return gap
-        while not self._feed.closed:
+        while True:
             entries = self._feed.after(self.offset)
             if entries is None:
                 found = self._from_log()
@@ -149,7 +142,6 @@ class Subscription:
                 return None
             if isinstance(found, Gap) or found.items:
                 return found
-        return None
 
     def _from_ring(self, entries: Sequence[Entry]) -> Delivery:
         items: list[tuple[int, bytes]] = []

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from nodes.adapters.children import run_node
 from nodes.supervisor import ChildSpec
 from server.child import SETTINGS
 from server.config import Settings
 
+ROOT = Path(__file__).resolve().parents[1]
+
 
 def specs(settings: Settings) -> list[ChildSpec]:
     """Children in the order they start: the web process needs the agent, and both no worker."""
-    env = {SETTINGS: settings.to_json()}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    env = {SETTINGS: settings.to_json(), "PYTHONPATH": path}
 
     def child(name: str, module: str, *, required: bool = True) -> ChildSpec:
         argv = (sys.executable, "-m", module)
         return ChildSpec(name, argv, env, ready_timeout_s=600, required=required)
 
     worker = [child("worker", "server.worker", required=False)] if settings.torch_worker else []
-    return [child("agent", "server.agent.main"), child("web", "server.web"), *worker]
+    return [child("agent", "server.agent"), child("web", "server.web"), *worker]
 
 
 def run(settings: Settings) -> int:

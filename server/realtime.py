@@ -123,7 +123,7 @@ class Realtime:
         self._io.emit("context", event, to=sid)
 
     def _wanted(self, sid: str, name: str) -> bool:
-        return not self._feed.closed and name in self._subscriptions.get(sid, ())
+        return name in self._subscriptions.get(sid, ())
 
     def _waiting(self, sid: str) -> int:
         """Packets in this client's queue; python-engineio does not bound it."""

@@ -7,14 +7,18 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import socket
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 MODES = ("eventlet", "threading", "gevent")
+DRAIN_S = 5.0  # of the supervisor's 8
 MAX_CONNECTIONS = 20_000  # eventlet's own default of 1,024 would starve subscribers
 
 
@@ -42,19 +46,27 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def serve(app: Any, sock: socket.socket, mode: str, *, on_stop: Callable[[], None]) -> None:
-    """Serve the WSGI app on the socket until SIGTERM or SIGINT, then return."""
+def serve(app: Any, sock: socket.socket, mode: str, *, busy: Callable[[], bool]) -> None:
+    """Serve the WSGI app on the socket; SIGTERM ends the process once no request is `busy`.
 
-    def stop(*_: object) -> None:
-        on_stop()
-        raise SystemExit(0)
+    Streams are cut: their clients resume by cursor. This process holds nothing else to save.
+    """
 
-    signal.signal(signal.SIGTERM, stop)
+    asked: list[int] = []  # a signal may come while no green thread runs: its handler only notes it
+
+    def drain() -> None:
+        while not asked:
+            time.sleep(0.05)
+        deadline = time.monotonic() + DRAIN_S
+        while busy() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.05)  # the last answer is on its way out
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the supervisor's
-    try:
-        _SERVERS[mode](app, sock)
-    except SystemExit:
-        return
+    threading.Thread(target=drain, daemon=True).start()
+    _SERVERS[mode](app, sock)
 
 
 def _serve_eventlet(app: Any, sock: socket.socket) -> None:

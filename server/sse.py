@@ -46,7 +46,7 @@ def _frames(feed: LiveFeed, subscription: Subscription) -> Iterator[bytes]:
     feed.subscribers += 1
     try:
         yield b"retry: %d\n\n" % RETRY_MS
-        while not feed.closed:
+        while True:
             found = subscription.next(HEARTBEAT_S)
             if found is None:
                 yield b":\n\n"

@@ -37,7 +37,8 @@ def main() -> None:
     feed.start()
     app, _ = create_app(settings, agent, feed)
     announce_ready(f"http://{settings.host}:{sock.getsockname()[1]}/")
-    runtime.serve(app, sock, settings.async_mode, on_stop=feed.close)
+    in_flight = app.extensions["in_flight"]
+    runtime.serve(app, sock, settings.async_mode, busy=lambda: in_flight.count > 0)
 
 
 def _wait_for(agent: AgentClient) -> None:

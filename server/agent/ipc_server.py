@@ -47,8 +47,8 @@ class IpcServer:
                     await self._feed(int(request.params["after"]), writer)
                 writer.write(ipc.pack(await self._answer(request)))
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the web process went away
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # the web process went away, or the node stops
         except (msgspec.DecodeError, ipc.FrameTooLarge) as exc:
             log.error("a web process sent a bad frame", extra={"reason": str(exc)})
         finally:

@@ -1,4 +1,4 @@
-"""The agent process: wires one node together and runs it. `python -m server.agent.main`.
+"""The agent process: wires one node together and runs it.
 
 Nothing here imports eventlet or torch: heartbeats must not wait for a page or a model.
 """
@@ -16,9 +16,7 @@ import msgspec
 
 from ai_bridge.adapters.model_torch import TorchModel
 from ai_bridge.bridge import Bridge
-from ai_bridge.models.mean_reversion import mean_reversion
-from ai_bridge.models.momentum import momentum
-from ai_bridge.models.order_flow import order_flow
+from ai_bridge.models.builtin import builtin_models
 from ai_bridge.ports import Model
 from ai_bridge.settings import ModelSettings
 from context.adapters.log_sqlite import SqliteLog
@@ -29,7 +27,7 @@ from context.index import Index
 from context.ports import Log
 from context.types import Types
 from nodes.adapters.lease_local import LocalLease
-from nodes.adapters.parent import announce_ready, announce_refused, die_with_parent
+from nodes.adapters.parent import announce_ready, announce_refused
 from nodes.adapters.probe import HealthProbe, capabilities
 from nodes.errors import NodeError
 from server.agent import ai_calls, context_calls, node_calls
@@ -47,14 +45,13 @@ from shared_storage.ports import StateStore
 log = logging.getLogger(__name__)
 RING_BYTES = 64 << 20
 REBUILD_BYTES = 8 << 20
-BUILT_IN = (momentum, mean_reversion, order_flow)
 CALLS = {**context_calls.CALLS, **ai_calls.CALLS, **node_calls.CALLS}
 
 
 def build_node(settings: Settings, *, term: int, log_: Log, state: StateStore) -> Node:
     """The object graph of one node; call it inside the event loop."""
     torch = TorchModel(str(worker_socket(settings))) if settings.torch_worker else None
-    models: list[Model] = [make() for make in BUILT_IN]
+    models: list[Model] = [*builtin_models()]
     if torch:
         models.append(torch)
     tuned = {
@@ -96,10 +93,10 @@ def _loader(log_: Log) -> Callable[[Bounds], Block]:
     return load
 
 
-def rebuild(node: Node) -> None:
+def rebuild(node: Node, stopped: asyncio.Event) -> None:
     """Apply the whole log to the index (in a thread); `not_ready` tells how far it is."""
     newest, after = node.log.bounds()[1], -1
-    while after < newest:
+    while after < newest and not stopped.is_set():
         for batch in node.log.read(after, max_bytes=REBUILD_BYTES):
             node.index.apply(batch)
             after = batch.last_offset
@@ -116,35 +113,35 @@ async def run(settings: Settings, term: int) -> None:
     node = build_node(settings, term=term, log_=log_, state=state)
     server = await IpcServer(node, CALLS).start(agent_socket(settings))
     node.spawn(node.metrics.watch_loop())
-    await asyncio.to_thread(rebuild, node)
-    await asyncio.to_thread(ai_calls.learn_from_log, node)
-    gc.freeze()  # what is here stays; young garbage is all that is worth looking at
-    gc.set_threshold(50_000, 20, 50)
-    node.not_ready = None
-    log.info("ready", extra={"term": term, "items": node.snapshot().newest + 1})
-    announce_ready(f"term {term}")
-    start_sources(node, probe)
-    if node.torch:
-        node.spawn(observe(node, node.torch))
-    await stopped.wait()
+    await asyncio.to_thread(rebuild, node, stopped)
+    if not stopped.is_set():
+        await _serve(node, probe, stopped)
     server.close()
     await node.stop()
     log_.close()
 
 
+async def _serve(node: Node, probe: HealthProbe, stopped: asyncio.Event) -> None:
+    """Take part in the work until told to stop."""
+    await asyncio.to_thread(ai_calls.learn_from_log, node)
+    gc.freeze()  # what is here stays; young garbage is all that is worth looking at
+    gc.set_threshold(50_000, 20, 50)
+    node.not_ready = None
+    log.info("ready", extra={"term": node.term, "items": node.snapshot().newest + 1})
+    announce_ready(f"term {node.term}")
+    start_sources(node, probe)
+    if node.torch:
+        node.spawn(observe(node, node.torch))
+    await stopped.wait()
+
+
 def main() -> None:
     """Entry of the child process."""
-    die_with_parent()
     settings = read_settings()
     start_logs(settings, "agent")
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     try:
         term = LocalLease(settings.data_dir).acquire()
     except NodeError as exc:
         announce_refused(str(exc))
         raise SystemExit(1) from exc
     asyncio.run(run(settings, term))
-
-
-if __name__ == "__main__":
-    main()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
@@ -27,10 +25,12 @@ _WISH = Selection(Filter(types=frozenset({"trading_data"})), None)
 
 async def observe(node: Node, model: TorchModel) -> None:
     """Follow the log for ever; where the worker is away, wait and show it what it missed."""
-    seen = max(-1, node.snapshot().newest - BACKFILL_ITEMS)
+    seen = -1
     while True:
         newest = node.snapshot().newest
         try:
+            if not (await model.status())["markets"]:
+                seen = -1  # a fresh worker: its weights are kept on disk, the market is not
             if newest > seen:
                 seen = await _step(node, model, max(seen, newest - BACKFILL_ITEMS))
                 if seen < newest:
@@ -44,14 +44,10 @@ async def _step(node: Node, model: TorchModel, after: int) -> int:
     lines, scanned_to = await node.scan(
         read_forward, node.snapshot(), after, _WISH, max_items=STEP_ITEMS, max_bytes=2 << 20
     )
-    for series in _by_symbol([line for _, _, line in lines]):
+    for series in await asyncio.to_thread(_series, [line for _, _, line in lines]):
         await model.observe(series)
     return scanned_to
 
 
-def _by_symbol(lines: list[bytes]) -> list[Series]:
-    grouped: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for line in lines:
-        item = msgspec.json.decode(line)
-        grouped.setdefault((item["source"], item["data"]["symbol"]), []).append(item)
-    return [Series.of(symbol, items) for (_, symbol), items in grouped.items()]
+def _series(lines: list[bytes]) -> list[Series]:
+    return list(Series.each([msgspec.json.decode(line) for line in lines]))
