@@ -9,7 +9,11 @@ from server.child import read_settings, start_logs
 
 die_with_parent()
 settings = read_settings()
-runtime.patch(settings.async_mode)
+try:
+    runtime.patch(settings.async_mode)
+except ModuleNotFoundError as exc:
+    announce_refused(f"async_mode={settings.async_mode!r}: needs `pip install {exc.name}`")
+    raise SystemExit(1) from exc
 
 import logging
 import time
