@@ -26,7 +26,7 @@ from server.realtime import FastJson, Realtime
 
 log = logging.getLogger(__name__)
 VERSION = "0.1.0"
-_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
 class WebMetrics:
@@ -148,7 +148,7 @@ def _problem(exc: Exception) -> Response:
     headers: dict[str, str] = {}
     if isinstance(exc, HTTPException):
         status = exc.code or 500
-        code = _CODES.get(status, "bad_request" if status < 500 else "internal_error")
+        code = CODES.get(status, "bad_request" if status < 500 else "internal_error")
         detail = _detail(exc, status)
         document = problems.problem(status, code, detail)
         headers = {k: v for k, v in exc.get_headers() if k == "Allow"}

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from ai_bridge.consensus import replay
-from ai_bridge.errors import InvalidRecord, InvalidRequest
+from ai_bridge.errors import InvalidRecord, InvalidRequest, UnknownModel
 from ai_bridge.ports import Question
 from ai_bridge.record import outcome_event
 from ai_bridge.requests import DecideRequest, ModelPatch, ReplayRequest, parse
@@ -76,7 +76,10 @@ async def configure(node: Node, request: Request) -> Answer:
     """PATCH /api/context/ai/models/<name>."""
     name = request.params["name"]
     patch = parse(body_json(request), ModelPatch)
-    settings = node.bridge.configure(name, **msgspec.structs.asdict(patch))
+    try:
+        settings = node.bridge.configure(name, **msgspec.structs.asdict(patch))
+    except UnknownModel as exc:
+        raise NotFound(exc.detail) from exc
     stored = msgspec.json.encode(settings.as_dict())
     await asyncio.to_thread(node.state.put, "model", name, stored, now=time.time())
     return answers.json(node.bridge.describe(name))
