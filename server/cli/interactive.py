@@ -11,6 +11,7 @@ from pathlib import Path
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.shortcuts import CompleteStyle
 
 from context.client import Client
 from server.cli.commands import COMMANDS, Misused
@@ -58,7 +59,10 @@ def obey(line: str, client: Client, screen: Screen) -> int:
 def _prompted(client: Client) -> Iterator[str]:
     known = Known(client)
     session: PromptSession[str] = PromptSession(
-        history=_history(os.environ), completer=Words([*COMMANDS, "quit"], known)
+        history=_history(os.environ),
+        completer=Words([*COMMANDS, "quit"], known),
+        complete_while_typing=False,
+        complete_style=CompleteStyle.READLINE_LIKE,
     )
     while True:
         known.refresh()

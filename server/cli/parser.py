@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from server.cli.timespec import parse_moment
 
+MAX_HITS = 10_000
 DEFAULT_URL = "http://127.0.0.1:5000"
 VERBS = (
     "node",
@@ -39,6 +40,10 @@ OPTIONS = {
     "emergency_stop": {"url", "json"},
     "interactive": {"url"},
 }
+_USAGE = (
+    "--node, --status, --search QUERY, --tail, --ai-decision SYMBOL...,\n"
+    "       --replay FILE, --emergency-stop or --interactive; --help explains them"
+)
 EPILOG = """\
 Exit status: 0 done, 1 the request failed, 2 wrong arguments, 3 no node reachable.
 
@@ -56,6 +61,7 @@ def build_parser(
     """The whole command line; exactly one verb is required."""
     parser = parser_class(
         prog="app.py",
+        usage="app.py VERB [options], where VERB is " + _USAGE,
         description="Run a node of the context media server, or talk to one.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -82,8 +88,10 @@ def build_parser(
 
 
 def misplaced(args: argparse.Namespace) -> str | None:
-    """What is wrong where an option was given that its verb does not have."""
+    """What is wrong where an option, or its value, is not for the verb it was given with."""
     verb = verb_of(args)
+    if verb == "search" and (args.limit or 0) > MAX_HITS:
+        return f"--limit must be at most {MAX_HITS} with --search (got {args.limit}); see --before"
     for name, value in sorted(vars(args).items()):
         if not _given(value) or name in VERBS or name in OPTIONS[verb]:
             continue
@@ -170,7 +178,7 @@ def _add_items(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--ignore-case", action="store_true")
     group.add_argument(
         "--limit",
-        type=_whole(1, 10_000),
+        type=_whole(1, 10**9),
         metavar="N",
         help="most hits (50); with --tail stop after N",
     )

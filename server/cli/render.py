@@ -80,7 +80,7 @@ def search_footer(page: Json) -> str:
 
 
 def decision_view(decision: Json) -> Group:
-    """A decision: the outcome, why, and every vote."""
+    """A decision: the outcome, why, and every vote (a vote's reason is cut to its line)."""
     verdict = "abstained" if decision.get("abstained") else safe(decision["final_decision"])
     head = Text.assemble(
         (verdict.upper(), _DECISIONS.get(verdict, "bold")),
@@ -90,9 +90,7 @@ def decision_view(decision: Json) -> Group:
         (f"  {safe(decision['decision_id'])}", "dim"),
     )
     columns = ("model", "status", "decision", "confidence", "weight", "latency_ms", "reasoning")
-    votes = table(
-        columns, ([_cell(vote.get(name)) for name in columns] for vote in decision["votes"])
-    )
+    votes = _rows(decision["votes"], columns)
     return Group(head, Text(safe(decision.get("reasoning") or "")), votes)
 
 
@@ -103,15 +101,9 @@ def decisions_view(document: Json) -> Table:
 
 
 def models_view(document: Json) -> Table:
-    """The models, with whatever plain values the node tells of them."""
-    models = document["models"]
-    names = dict.fromkeys(
-        name
-        for model in models
-        for name, value in model.items()
-        if not isinstance(value, dict | list)
-    )
-    return _rows(models, tuple(names))
+    """The models: what they are, how they are, and what they weigh."""
+    columns = ("name", "kind", "health", "enabled", "weight", "learned_weight", "last_reason")
+    return _rows(document["models"], columns)
 
 
 def nodes_view(document: Json) -> Group:
@@ -123,7 +115,9 @@ def nodes_view(document: Json) -> Group:
 
 def pairs_view(document: Json, prefix: str = "") -> Table:
     """Any document as name and value, nested ones with dotted names."""
-    return table((), ([Text(name, "cyan"), Text(value)] for name, value in _flat(document, prefix)))
+    return table(
+        ("", ""), ([Text(name, "cyan"), Text(value)] for name, value in _flat(document, prefix))
+    )
 
 
 def status_view(document: Json) -> Group:
@@ -138,16 +132,26 @@ def status_view(document: Json) -> Group:
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[Text]]) -> Table:
-    """A table without lines around it, so that it reads the same in a pipe."""
-    columns = tuple(columns)
-    made = Table(*columns, box=None, pad_edge=False, header_style="bold", show_header=bool(columns))
+    """A table without lines around it, so that it reads the same in a pipe.
+
+    Where it is too wide, the last column gives way.
+    """
+    *firm, last = columns
+    made = Table(box=None, pad_edge=False, header_style="bold", show_header=bool(last))
+    for name in firm:
+        made.add_column(name, no_wrap=True)
+    made.add_column(last)
     for row in rows:
         made.add_row(*row)
     return made
 
 
 def _rows(documents: Iterable[Json], columns: tuple[str, ...]) -> Table:
-    return table(columns, ([_cell(each.get(name)) for name in columns] for each in documents))
+    """A document a line: what does not fit is cut."""
+    rows = [[_cell(each.get(name)) for name in columns] for each in documents]
+    for row in rows:
+        row[-1].no_wrap, row[-1].overflow = True, "ellipsis"
+    return table(columns, rows)
 
 
 def _cell(value: object) -> Text:

@@ -134,6 +134,8 @@ def test_options_belong_to_verbs() -> None:
     assert misplaced(args) == "--port goes with --node, not with --status"
     args = build_parser().parse_args(["--search", "", "--speed", "0"])
     assert misplaced(args) == "--speed goes with --replay, not with --search"
+    args = build_parser().parse_args(["--search", "x", "--limit", "10001"])
+    assert "--limit must be at most 10000" in (misplaced(args) or "")
     args = build_parser().parse_args(["--ai-decision", "A/B", "C/D", "--deadline-ms", "5"])
     assert (misplaced(args), verb_of(args)) == (None, "ai_decision")
     known = set(vars(args)) - set(VERBS)
