@@ -6,10 +6,13 @@ import contextlib
 import gzip
 import json
 import os
+import pty
+import select
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -176,6 +179,64 @@ def test_tail_follows_until_ctrl_c(node: Node) -> None:
         tail.send_signal(signal.SIGINT)
         assert tail.communicate(timeout=10) == ("", "")
     assert tail.returncode == 0
+
+
+class Terminal:
+    """A program at a terminal of its own."""
+
+    def __init__(self, command: list[str], environ: dict[str, str]) -> None:
+        self._fd, theirs = pty.openpty()
+        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+        self.process = subprocess.Popen(command, env=environ, start_new_session=True, **streams)
+        os.close(theirs)
+        self.shown = ""
+
+    def type(self, keys: str) -> None:
+        """Press keys, and forget what was shown before."""
+        self.shown = ""
+        os.write(self._fd, keys.encode())
+
+    def wait_for(self, text: str) -> None:
+        """Read until the terminal shows a text."""
+        deadline = time.monotonic() + 10
+        while text not in self.shown:
+            ready, _, _ = select.select([self._fd], [], [], max(deadline - time.monotonic(), 0))
+            assert ready, f"{text!r} is not in {self.shown!r}"
+            self.shown += os.read(self._fd, 65536).decode(errors="replace")
+            if "\x1b[6n" in self.shown:  # the prompt asks where the cursor is
+                self.shown = self.shown.replace("\x1b[6n", "")
+                os.write(self._fd, b"\x1b[1;1R")
+
+    def close(self) -> None:
+        """End the program if it has not ended."""
+        self.process.kill()
+        self.process.wait()
+        os.close(self._fd)
+
+
+def test_the_prompt_at_a_terminal(node: Node, tmp_path: Path) -> None:
+    environ = {**os.environ, "XDG_STATE_HOME": str(tmp_path), "TERM": "xterm"}
+    with Client(node.url) as client:
+        client.ingest({"type": "prompt_note", "source": "s", "data": {"symbol": "PTY/USD"}})
+        terminal = Terminal([*APP, "--interactive", "--url", node.url], environ)
+        try:
+            terminal.wait_for("context>")
+            terminal.type("lat\t --type prompt\t --limit 5\r")  # both words are completed
+            terminal.wait_for('{"symbol":"PTY/USD"}')
+            terminal.wait_for("context>")
+            terminal.type("tail --type prompt_note --after " + client.latest()["as_of"] + "\r")
+            terminal.wait_for("\n")
+            client.ingest({"type": "prompt_note", "data": {"seen": "live"}})
+            terminal.wait_for('{"seen":"live"}')
+            terminal.shown = ""
+            terminal.process.send_signal(signal.SIGINT)
+            terminal.wait_for("context>")
+            terminal.type("\x04")
+            assert terminal.process.wait(timeout=10) == 0
+        finally:
+            terminal.close()
+    history = (tmp_path / "context-media-server" / "history").read_text()
+    assert "+latest --type prompt_note --limit 5" in history
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(node: Node) -> None:

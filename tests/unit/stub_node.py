@@ -151,7 +151,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(404, problem(404, "not_found"))
 
     def do_POST(self) -> None:
-        raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        length = int(self.headers.get("Content-Length", 0))
+        raw = self.rfile.read(length)
+        if len(raw) < length:  # the connection broke inside the body
+            self.close_connection = True
+            return
         if self.headers.get("Content-Type") == "application/x-ndjson":
             body: Any = [json.loads(line) for line in raw.splitlines()]
         else:
