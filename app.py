@@ -9,7 +9,7 @@ from context.errors import ContextError
 from context.feeds import parse_spec
 from server import cli, node
 from server.child import start_logs
-from server.cli.parser import build_parser
+from server.cli.parser import build_parser, misplaced
 from server.config import Settings, SettingsError, load, unknown_variables
 
 FLAGS = {
@@ -23,9 +23,13 @@ NODE_FLAGS = ("id", "host", "port", "data", "feed", "peers", "async_mode", "heal
 
 def main() -> int:
     """Run what the arguments ask for; returns the exit status."""
-    args = build_parser().parse_args()
+    parser = build_parser()
+    args = parser.parse_args()
     if not args.node:
         return cli.run(args)
+    wrong = misplaced(args)
+    if wrong:
+        parser.error(wrong)
     try:
         settings = load(
             {FLAGS.get(name, name): getattr(args, name) for name in NODE_FLAGS},

@@ -165,6 +165,8 @@ def _detail(exc: HTTPException, status: int) -> str:
         return f"{request.method} is not possible at {request.path}; see the Allow header"
     if status == 413:
         return f"the body is larger than {current_app.config['MAX_CONTENT_LENGTH']} bytes"
+    if status == 400:
+        return "the request could not be read: its body ended early or its form is damaged"
     return exc.description or exc.name
 
 
