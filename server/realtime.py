@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -136,19 +136,26 @@ class Realtime:
         return waiting
 
     def _announce(self, batch: Batch) -> None:
-        """Tell everybody of decisions and of an emergency stop, without being subscribed."""
-        for prefix, event in _ANNOUNCED:
-            if prefix in batch.text:
-                for line in batch.text.splitlines():
-                    if line.startswith(prefix):
-                        data = msgspec.json.decode(line)["data"]
-                        self._io.emit(event, data)
+        """Tell everybody of the consensus' decisions and of an emergency stop, unasked."""
+        for mark, prefix, event in _ANNOUNCED:
+            for line in _lines_with(mark, batch.text):
+                if line.startswith(prefix):
+                    self._io.emit(event, msgspec.json.decode(line)["data"])
 
 
+# What every such line holds, how it begins, and the event. The mark makes the search cheap.
 _ANNOUNCED = (
-    (b'{"type":"ai_decision"', "decision"),
-    (b'{"type":"emergency_stop"', "emergency_stop"),
+    (b'"model":"consensus"', b'{"type":"ai_decision"', "decision"),
+    (b'{"type":"emergency_stop"', b'{"type":"emergency_stop"', "emergency_stop"),
 )
+
+
+def _lines_with(mark: bytes, text: bytes) -> Iterator[bytes]:
+    at = text.find(mark)
+    while at >= 0:
+        end = text.index(b"\n", at)
+        yield text[text.rfind(b"\n", 0, at) + 1 : end]
+        at = text.find(mark, end)
 
 
 def _sid() -> str:
