@@ -178,9 +178,13 @@ class NodeProcess:
             return False
 
     def _assert_gone(self, seconds: float) -> None:
-        _, alive = psutil.wait_procs(list(self._seen.values()), max(seconds, 0.1))
-        left = [f"{process.pid}: {_command(process)}" for process in alive]
-        assert not left, f"processes left behind: {left}"
+        def left() -> list[str]:  # a zombie has ended: whoever inherits it may reap it later
+            return [f"{p.pid}: {_command(p)}" for p in self._seen.values() if _runs(p)]
+
+        deadline = time.monotonic() + seconds
+        while left() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert not left(), f"processes left behind: {left()}"
 
     def _clean_up(self) -> None:
         """End what is left, so that one failed test does not fail the next."""
