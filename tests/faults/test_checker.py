@@ -214,7 +214,7 @@ def test_equal_items_are_refused() -> None:
 
 
 def test_a_node_that_breaks_everything_is_reported_in_few_words() -> None:
-    sent = {"a": [f"{n}" for n in range(1000)]}
-    found = violations(History(sent, [Ack("a", "e:999", 0, 999)]))
+    sent = {"a": tuple(f"{n}" for n in range(1000))}
+    found = violations(History({**sent}, [Ack("a", "e:999", 0, 999)]))
     assert found[-1] == "... and 980 more of this kind"
     assert len(found) == 21

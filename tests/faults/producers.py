@@ -1,0 +1,148 @@
+"""Producers that send until acknowledged, through lost answers, repeats and dead nodes."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import random
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.faults.checker import Ack
+
+RETRYABLE = frozenset({429, 502, 503, 504, 507})
+PAUSE_S = 0.02
+TIMEOUT_S = 30.0
+PATH = "/api/context/ingest"
+
+
+class Refused(Exception):
+    """The node answered with a status that no repeat will change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mischief:
+    """How often (0..1) a producer drops the answer unread, or repeats what was acknowledged."""
+
+    lost_answers: float = 0.0
+    repeats: float = 0.0
+
+
+class Producers:
+    """Threads that send NDJSON bodies, each under its idempotency key, until acknowledged.
+
+    `acks` has every answer that a producer has read, in no particular order; `told` counts all
+    outcomes: status codes, "lost" answers, and "broken" connections.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        bodies: Mapping[str, bytes],
+        *,
+        threads: int,
+        seed: int,
+        mischief: Mischief | None = None,
+    ) -> None:
+        self.acks: list[Ack] = []
+        self.told: Counter[str] = Counter()
+        self._port, self._mischief = port, mischief or Mischief()
+        self._todo = deque(bodies.items())
+        self._acknowledged: set[str] = set()
+        self._changed = threading.Condition()
+        self._error: BaseException | None = None
+        self._stopping = False
+        self._threads = [
+            threading.Thread(target=self._run, args=(random.Random(f"{seed}/{n}"),))
+            for n in range(threads)
+        ]
+
+    def start(self) -> None:
+        """Begin to send."""
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def acknowledged(self) -> int:
+        """Batches that are acknowledged by now."""
+        return len(self._acknowledged)
+
+    def wait(self, batches: int, seconds: float = 60.0) -> None:
+        """Wait until so many batches are acknowledged; raises what a producer ran into."""
+        with self._changed:
+            done = self._changed.wait_for(
+                lambda: self.acknowledged >= batches or self._error is not None, seconds
+            )
+        if self._error:
+            raise self._error
+        assert done, f"{self.acknowledged} of {batches} batches within {seconds} s: {self.told}"
+
+    def stop(self) -> None:
+        """Send no more, and wait for the threads; unacknowledged batches have unknown outcomes."""
+        self._stopping = True
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, chance: random.Random) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT_S)
+        try:
+            with contextlib.closing(connection):
+                while not self._stopping:
+                    try:
+                        key, body = self._todo.popleft()
+                    except IndexError:
+                        return
+                    self._send(connection, key, body, chance)
+        except Exception as exc:  # told by `wait`
+            with self._changed:
+                self._error = exc
+                self._changed.notify_all()
+
+    def _send(
+        self, connection: http.client.HTTPConnection, key: str, body: bytes, chance: random.Random
+    ) -> None:
+        while not self._stopping:
+            ack = self._once(connection, key, body, chance)
+            if ack is None:
+                time.sleep(PAUSE_S)
+                continue
+            with self._changed:
+                self.acks.append(ack)
+                self._acknowledged.add(key)
+                self._changed.notify_all()
+            if chance.random() >= self._mischief.repeats:
+                return
+
+    def _once(
+        self, connection: http.client.HTTPConnection, key: str, body: bytes, chance: random.Random
+    ) -> Ack | None:
+        """One try; None where its outcome is unknown, or nothing was stored for now."""
+        headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": key}
+        try:
+            connection.request("POST", PATH, body, headers)
+            if chance.random() < self._mischief.lost_answers:
+                connection.close()
+                self.told["lost"] += 1
+                return None
+            answer = connection.getresponse()
+            document = json.loads(answer.read())
+        except (OSError, http.client.HTTPException, ValueError):
+            connection.close()
+            self.told["broken"] += 1
+            return None
+        self.told[str(answer.status)] += 1
+        if answer.status in RETRYABLE:
+            return None
+        if answer.status not in (200, 201):
+            raise Refused(f"{key}: {answer.status} {document}")
+        return ack_of(key, document)
+
+
+def ack_of(key: str, document: Mapping[str, Any]) -> Ack:
+    """An acknowledgement as the checker takes it."""
+    return Ack(key, document["cursor"], document["first_offset"], document["last_offset"])
