@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from flask import Blueprint, Response, current_app, request
+from werkzeug.exceptions import BadRequest
 
 from server.agent_client import AgentClient
 
@@ -87,8 +88,16 @@ def _forwarder(call: str) -> Callable[..., Response]:
             value = request.headers.get(header)
             if value is not None:
                 params[name] = value
-        params.update(path)
-        answer = agent.call(call, params, request.get_data(cache=False))
+        params.update({name: str(value) for name, value in path.items()})  # of any size
+        answer = agent.call(call, params, _body())
         return Response(answer.body, answer.status, answer.headers)
 
     return view
+
+
+def _body() -> bytes:
+    """The request's body; 400 where its chunks are malformed or end too early."""
+    try:
+        return request.get_data(cache=False)
+    except (OSError, ValueError) as exc:
+        raise BadRequest(f"the body cannot be read: {exc}") from exc
