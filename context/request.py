@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from math import isfinite
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -36,6 +36,7 @@ _ALLOWED = {
     "before": 'a cursor "<epoch>:<offset>"',
     "context": "a whole number from 0 to 20",
     "deadline_ms": "a whole number from 1 to 60000",
+    "format": "ndjson, csv or arrow",
 }
 _FIELD = re.compile(r"at `\$\.(\w+)")
 _NAMED = re.compile(r"(missing required|unknown) field `(.*)`")
@@ -111,6 +112,33 @@ class StreamRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         return Selection(wish, matcher)
 
 
+class ExportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Options of an export: what a search may ask for, without its pages."""
+
+    format: Literal["ndjson", "csv", "arrow"] = "ndjson"
+    query: str | None = None
+    regex: bool = False
+    ignore_case: bool = False
+    type: str | None = None
+    types: Types | None = None
+    source: str | None = None
+    symbol: str | None = None
+    since: float | None = None
+    until: float | None = None
+    invert: bool = False
+
+    def selection(self) -> Selection:
+        """What passes; raises BadPattern."""
+        types = {*(self.types or ()), *((self.type,) if self.type is not None else ())}
+        wish = Filter(
+            frozenset(types) if types else None, self.source, self.symbol, self.since, self.until
+        )
+        if self.query is None and not self.invert:
+            return Selection(wish)
+        how = {"regex": self.regex, "ignore_case": self.ignore_case}
+        return Selection(wish, compile_matcher(self.query or "", **how), self.invert)
+
+
 def parse_search(body: object) -> SearchRequest:
     """A search from its decoded JSON body.
 
@@ -131,6 +159,14 @@ def parse_stream(args: Mapping[str, Any]) -> StreamRequest:
     """
     given = {name: value for name, value in args.items() if value not in (None, "")}
     return _parse(StreamRequest, given, strict=False)
+
+
+def parse_export(args: Mapping[str, str]) -> ExportRequest:
+    """Options from the texts of a URL, where `types` is a list with commas; errors as above."""
+    given: dict[str, Any] = {name: text for name, text in args.items() if text}
+    if "types" in given:
+        given["types"] = given["types"].split(",")
+    return _parse(ExportRequest, given, strict=False)
 
 
 def _parse(kind: type[Request], body: object, *, strict: bool) -> Request:

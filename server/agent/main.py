@@ -30,7 +30,7 @@ from nodes.adapters.lease_local import LocalLease
 from nodes.adapters.parent import announce_ready, announce_refused
 from nodes.adapters.probe import HealthProbe, capabilities
 from nodes.errors import NodeError
-from server.agent import ai_calls, context_calls, node_calls
+from server.agent import ai_calls, context_calls, export_calls, node_calls
 from server.agent.ipc_server import IpcServer
 from server.agent.metrics import AgentMetrics
 from server.agent.node import Node
@@ -45,7 +45,12 @@ from shared_storage.ports import StateStore
 log = logging.getLogger(__name__)
 RING_BYTES = 64 << 20
 REBUILD_BYTES = 8 << 20
-CALLS = {**context_calls.CALLS, **ai_calls.CALLS, **node_calls.CALLS}
+CALLS = {
+    **context_calls.CALLS,
+    **export_calls.CALLS,
+    **ai_calls.CALLS,
+    **node_calls.CALLS,
+}
 
 
 def build_node(settings: Settings, *, term: int, log_: Log, state: StateStore) -> Node:
