@@ -6,26 +6,28 @@ it without any of the server's packages.
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, BinaryIO, Self
 from urllib.parse import quote, urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
+from context import frames
 from context.client_errors import ClientError, NodeUnreachable, RequestFailed
+from context.client_values import Json, OnProgress, encode, params, save, without_none
 from context.events import Event, EventDecoder, is_after
 
 __all__ = ["Client", "ClientError", "Event", "NodeUnreachable", "RequestFailed"]
 
-Json = dict[str, Any]
 OnRetry = Callable[[ClientError, float], None]
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 3.0
+_EXPORT_SILENCE_S = 60.0  # a node waits half of this for a process of its own that restarts
 
 
 class _Retries:
@@ -100,7 +102,7 @@ class Client:
         again until `give_up_after_s` after the first failure, and still everything is stored
         once; without a key there is a single try. `on_retry(error, pause_s)` hears of each.
         """
-        body, media = _encode(items)
+        body, media = encode(items)
         headers = {"Content-Type": media}
         if idempotency_key is None:
             return self._call("POST", "/api/context/ingest", data=body, headers=headers)
@@ -114,11 +116,11 @@ class Client:
 
     def latest(self, **filters: Any) -> Json:
         """Newest items first; filters: type, source, symbol, limit, before."""
-        return self._call("GET", "/api/context/latest", params=_params(filters))
+        return self._call("GET", "/api/context/latest", params=params(filters))
 
     def search(self, query: str, **options: Any) -> Json:
         """One page of grep, newest first; options are those of the API (regex, since, limit...)."""
-        body = {"query": query, **_without_none(options)}
+        body = {"query": query, **without_none(options)}
         wait_s = self.timeout_s + body.get("deadline_ms", 0) / 1000
         return self._call("POST", "/api/context/search", json=body, timeout_s=wait_s)
 
@@ -138,6 +140,39 @@ class Client:
         """Counts, bytes and rates of what the node holds."""
         return self._call("GET", "/api/context/stats")
 
+    def export(
+        self,
+        target: str | Path | BinaryIO,
+        format: str = "ndjson",
+        *,
+        on_progress: OnProgress | None = None,
+        **filters: Any,
+    ) -> Json:
+        """Write everything that passes, oldest first; returns `{"format", "bytes", "as_of"}`.
+
+        Formats: ndjson, csv, arrow; filters: those of the API. A file named by its path is there
+        only once it is whole. `on_progress(bytes)` hears how much has come.
+        """
+        how = params({"format": format, **filters})
+        path, wait = "/api/context/export", (self.timeout_s, _EXPORT_SILENCE_S)
+        with self._send("GET", path, params=how, stream=True, timeout=wait) as answer:
+            as_of = answer.headers.get("Context-As-Of")
+            if as_of is None:
+                raise RequestFailed(_not_a_node(answer))
+            try:
+                count = save(answer.iter_content(1 << 18), target, on_progress)
+            except requests.RequestException as error:
+                raise NodeUnreachable(self.url, "the export broke off") from error
+        return {"format": format, "bytes": count, "as_of": as_of}
+
+    def to_pandas(self, **filters: Any) -> Any:
+        """What `export` gives as a pandas DataFrame; needs pandas and pyarrow."""
+        return frames.to_pandas(self.export, **filters)
+
+    def to_polars(self, **filters: Any) -> Any:
+        """What `export` gives as a polars DataFrame; needs polars."""
+        return frames.to_polars(self.export, **filters)
+
     def stream(
         self,
         after: str | None = None,
@@ -155,7 +190,7 @@ class Client:
         without an event (None: for ever). Filters: type, source, symbol, query, regex, ignore_case.
         """
         start = after if after is not None else str(self.latest(limit=1)["as_of"])
-        return self._follow(start, _params(filters), silence_s, _Retries(give_up_after_s, on_retry))
+        return self._follow(start, params(filters), silence_s, _Retries(give_up_after_s, on_retry))
 
     def _follow(
         self, last: str, params: Mapping[str, Any], silence_s: float, retries: _Retries
@@ -201,13 +236,13 @@ class Client:
 
     def decide(self, symbols: Sequence[str], **options: Any) -> Json:
         """Ask the models for a decision; options: context, models, deadline_ms."""
-        body = {"symbols": list(symbols), **_without_none(options)}
+        body = {"symbols": list(symbols), **without_none(options)}
         wait_s = self.timeout_s + body.get("deadline_ms", 5000) / 1000
         return self._call("POST", "/api/context/ai/decide", json=body, timeout_s=wait_s)
 
     def decisions(self, **filters: Any) -> Json:
         """Recorded decisions, newest first; filters: limit, model, symbol."""
-        return self._call("GET", "/api/context/ai/decisions", params=_params(filters))
+        return self._call("GET", "/api/context/ai/decisions", params=params(filters))
 
     def decision(self, decision_id: str) -> Json:
         """One recorded decision."""
@@ -222,7 +257,7 @@ class Client:
     ) -> Json:
         """Tell what came of a decision: the right answer, or the realised return (0.01 = 1 %)."""
         path = f"/api/context/ai/decisions/{quote(decision_id, safe='')}/outcome"
-        body = _without_none({"outcome": outcome, "return": realised})
+        body = without_none({"outcome": outcome, "return": realised})
         return self._call("POST", path, json=body)
 
     # Nodes and operation
@@ -274,25 +309,6 @@ class Client:
         with answer:
             wait = answer.headers.get("Retry-After", "")
             raise RequestFailed(_problem(answer), float(wait) if wait.isdecimal() else 0.0)
-
-
-def _encode(items: Json | Sequence[Json] | bytes) -> tuple[bytes, str]:
-    if isinstance(items, bytes):
-        return items, "application/x-ndjson"
-    text = json.dumps(items, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode(), "application/json"
-
-
-def _without_none(options: Mapping[str, Any]) -> Json:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _params(filters: Mapping[str, Any]) -> Json:
-    """Filters as query parameters: booleans in JSON's spelling."""
-    return {
-        name: json.dumps(value) if isinstance(value, bool) else value
-        for name, value in _without_none(filters).items()
-    }
 
 
 def _reason(error: requests.RequestException) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from server.cli.timespec import parse_moment
 
 MAX_HITS = 10_000
+FORMATS = ("arrow", "csv", "ndjson")
 DEFAULT_URL = "http://127.0.0.1:5000"
 VERBS = (
     "node",
@@ -22,6 +23,7 @@ VERBS = (
     "search",
     "tail",
     "ai_decision",
+    "export",
     "replay",
     "emergency_stop",
     "interactive",
@@ -35,14 +37,16 @@ OPTIONS = {
     "status": {"url", "json"},
     "search": {"url", "json", "before", "context", "invert", "count", "deadline_ms", *_ITEMS},
     "tail": {"url", "json", "query", "after", *_ITEMS},
+    "export": {"url", "json", "format", "query", "invert", *_ITEMS} - {"limit"},
     "ai_decision": {"url", "json", "deadline_ms"},
     "replay": {"url", "json", "speed", "give_up_after"},
     "emergency_stop": {"url", "json"},
     "interactive": {"url"},
 }
 _USAGE = (
-    "--node, --status, --search QUERY, --tail, --ai-decision SYMBOL...,\n"
-    "       --replay FILE, --emergency-stop or --interactive; --help explains them"
+    "--node, --status, --search QUERY, --tail, --export FILE,\n"
+    "       --ai-decision SYMBOL..., --replay FILE, --emergency-stop or --interactive;\n"
+    "       --help explains them"
 )
 EPILOG = """\
 Exit status: 0 done, 1 the request failed, 2 wrong arguments, 3 no node reachable.
@@ -51,6 +55,7 @@ examples:
   python app.py --node --feed simulated
   python app.py --search '"symbol":"BTC/USDT"' --since -15m --limit 20
   python app.py --tail --type trading_data --query 'price' --json
+  python app.py --export ticks.csv --type trading_data --since -1h
   python app.py --replay ticks.ndjson.gz --speed 50
 """
 
@@ -72,8 +77,14 @@ def build_parser(
     _add_verbs(parser)
     _add_node(parser.add_argument_group("node (with --node)"))
     _add_client(parser.add_argument_group("talking to a node"))
-    _add_items(parser.add_argument_group("choosing items (with --search and --tail)"))
+    _add_items(parser.add_argument_group("choosing items (with --search, --tail and --export)"))
     _add_search(parser.add_argument_group("searching (with --search)"))
+    export = parser.add_argument_group("exporting (with --export)")
+    export.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="else the end of FILE tells, .csv or .arrow; ndjson (default) is one item a line",
+    )
     replay = parser.add_argument_group("replaying (with --replay)")
     replay.add_argument(
         "--speed", type=_number(0), metavar="N", help="times its own pace (1); 0 is unpaced"
@@ -121,6 +132,9 @@ def _add_verbs(parser: argparse.ArgumentParser) -> None:
     verbs.add_argument("--status", action="store_true", help="how the node and its cluster are")
     verbs.add_argument("--search", metavar="QUERY", help="grep the stored context, newest first")
     verbs.add_argument("--tail", action="store_true", help="follow context as it comes in")
+    verbs.add_argument(
+        "--export", metavar="FILE", help="write all that is stored, oldest first (- is stdout)"
+    )
     verbs.add_argument(
         "--ai-decision", nargs="+", metavar="SYMBOL", help="have the models decide on symbols"
     )
@@ -182,7 +196,9 @@ def _add_items(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="most hits (50); with --tail stop after N",
     )
-    group.add_argument("--query", metavar="QUERY", help="with --tail: only items that match it")
+    group.add_argument(
+        "--query", metavar="QUERY", help="with --tail and --export: only items that match it"
+    )
     group.add_argument("--after", metavar="CURSOR", help="with --tail: start after this item")
 
 
@@ -191,7 +207,9 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--context", type=_whole(0, 20), metavar="N", help="show N items around each hit"
     )
-    group.add_argument("--invert", action="store_true", help="items that do not match")
+    group.add_argument(
+        "--invert", action="store_true", help="items that do not match; also --export"
+    )
     group.add_argument("--count", action="store_true", help="only how many match")
 
 

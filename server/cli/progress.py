@@ -1,4 +1,4 @@
-"""The progress bar of a replay."""
+"""The progress bars of a replay and an export."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
 
 from server.cli.recording import Recording
 
@@ -50,3 +58,18 @@ def watching(recording: Recording, console: Console) -> Iterator[Callable[[Count
             )
 
         yield show
+
+
+@contextmanager
+def receiving(console: Console) -> Iterator[Callable[[int], None] | None]:
+    """A function that shows bytes received; None where `console` is no terminal.
+
+    How many there will be nobody knows before: the bar moves, it does not fill.
+    """
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda count: bar.update(task, completed=count)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
 from context.client import Client, ClientError, Event, NodeUnreachable, RequestFailed
 from server.cli import render
+from server.cli.parser import FORMATS
+from server.cli.progress import receiving
 from server.cli.replay import ReplayFailed, replay
 from server.cli.screen import Screen
 
@@ -100,6 +104,30 @@ class _Outage:
         self._told = False
 
 
+def export(client: Client, screen: Screen, args: argparse.Namespace) -> int:
+    """Write what is stored to a file or to standard output, which then holds nothing else."""
+    piped = args.export == "-"
+    suffix = Path(args.export).suffix[1:]
+    try:
+        with receiving(screen.err) as show:
+            done = client.export(
+                sys.stdout.buffer if piped else args.export,
+                args.format or (suffix if suffix in FORMATS else "ndjson"),
+                on_progress=show,
+                query=args.query,
+                invert=args.invert or None,
+                **_items(args),
+            )
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        screen.complain(f"cannot write {args.export}: {error.strerror}")
+        return WRONG_ARGUMENTS
+    if not piped:
+        screen.show(done, render.pairs_view(done))
+    return DONE
+
+
 def decide(client: Client, screen: Screen, args: argparse.Namespace) -> int:
     """A decision with every vote."""
     decision = client.decide(args.ai_decision, deadline_ms=args.deadline_ms)
@@ -141,6 +169,7 @@ VERBS: dict[str, Verb] = {
     "status": status,
     "search": search,
     "tail": tail,
+    "export": export,
     "ai_decision": decide,
     "emergency_stop": emergency_stop,
     "replay": send,
