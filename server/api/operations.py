@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from flask import Blueprint, Response, current_app, request
-from werkzeug.exceptions import BadRequest
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 from server.agent_client import AgentClient
 
@@ -96,8 +96,12 @@ def _forwarder(call: str) -> Callable[..., Response]:
 
 
 def _body() -> bytes:
-    """The request's body; 400 where its chunks are malformed or end too early."""
+    """The request's body; 400 where its chunks are malformed or end early, 413 over the limit."""
     try:
-        return request.get_data(cache=False)
+        body = request.get_data(cache=False)
+        # A body of unknown length was cut at the limit, which must not pass for its end.
+        if request.environ.get("wsgi.input_terminated") and request.environ["wsgi.input"].read(1):
+            raise RequestEntityTooLarge
     except (OSError, ValueError) as exc:
         raise BadRequest(f"the body cannot be read: {exc}") from exc
+    return body
