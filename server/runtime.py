@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import http
 import importlib
 import os
 import signal
@@ -16,6 +17,8 @@ import time
 import warnings
 from collections.abc import Callable
 from typing import Any
+
+from server import problems
 
 MODES = ("eventlet", "threading", "gevent")
 DRAIN_S = 5.0  # of the supervisor's 8
@@ -70,10 +73,25 @@ def serve(app: Any, sock: socket.socket, mode: str, *, busy: Callable[[], bool])
 
 
 def _serve_eventlet(app: Any, sock: socket.socket) -> None:
-    wsgi = importlib.import_module("eventlet.wsgi")
+    wsgi: Any = importlib.import_module("eventlet.wsgi")
+
+    def parse_request(handler: Any) -> bool:
+        try:
+            parsed: bool = wsgi.HttpProtocol.parse_request(handler)
+        except (wsgi.HeaderLineTooLong, wsgi.HeadersTooLarge):
+            handler.send_error(431)
+            return False
+        if parsed and not handler.headers.get("Content-Length", "0").isdecimal():
+            handler.send_error(400)
+            return False
+        return parsed
+
+    wsgi.RESPONSE_414 = _refusal(414)
+    own = {"parse_request": parse_request, "send_error": _send_error}
     wsgi.server(
         sock,
-        app,
+        _with_chunked_bodies(app),
+        protocol=type("Protocol", (wsgi.HttpProtocol,), own),
         log_output=False,
         max_size=MAX_CONNECTIONS,
         minimum_chunk_size=1,  # server-sent events leave at once instead of in 4 KiB pieces
@@ -82,12 +100,50 @@ def _serve_eventlet(app: Any, sock: socket.socket) -> None:
     )
 
 
+def _with_chunked_bodies(app: Any) -> Any:
+    """Say that chunked input ends by itself, as eventlet makes it do but does not tell."""
+
+    def wrapped(environ: dict[str, Any], start_response: Any) -> Any:
+        if environ.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked":
+            environ["wsgi.input_terminated"] = True
+        return app(environ, start_response)
+
+    return wrapped
+
+
+_REFUSALS = {
+    400: ("bad_request", "this is not an HTTP/1.1 request"),
+    414: ("uri_too_long", "the address is too long; send large queries in a body"),
+    431: ("headers_too_large", "there are too many headers, or too long ones"),
+}
+
+
+def _refusal(status: int) -> bytes:
+    """The whole answer to what is not even a request."""
+    code, detail = _REFUSALS.get(status, _REFUSALS[400])
+    answer = problems.answer(problems.problem(status, code, detail))
+    head = {**answer.headers, "Content-Length": len(answer.body), "Connection": "close"}
+    lines = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in head.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + answer.body
+
+
+def _send_error(handler: Any, status: int, *_: object, **__: object) -> None:
+    """Replaces `BaseHTTPRequestHandler.send_error`, whose answer is a page."""
+    handler.close_connection = True
+    handler.wfile.write(_refusal(status))
+
+
 def _serve_threading(app: Any, sock: socket.socket) -> None:
     serving = importlib.import_module("werkzeug.serving")
     handler = type(
         "Handler",
         (serving.WSGIRequestHandler,),
-        {"protocol_version": "HTTP/1.1", "log_request": lambda *_: None},
+        {
+            "protocol_version": "HTTP/1.1",
+            "log_request": lambda *_: None,
+            "send_error": _send_error,
+        },
     )
     host, port = sock.getsockname()[:2]
     server = serving.make_server(
