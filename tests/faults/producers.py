@@ -36,6 +36,9 @@ class Mischief:
 class Producers:
     """Threads that send NDJSON bodies, each under its idempotency key, until acknowledged.
 
+    After a broken connection a producer goes back one batch, as one that has crashed itself and
+    starts again from its last note does: what was acknowledged before the crash is sent again.
+
     `acks` has every answer that a producer has read, in no particular order; `told` counts all
     outcomes: status codes, "lost" answers, and "broken" connections.
     """
@@ -90,14 +93,16 @@ class Producers:
 
     def _run(self, chance: random.Random) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT_S)
+        last: tuple[str, bytes] | None = None
         try:
             with contextlib.closing(connection):
-                while not self._stopping:
-                    try:
+                while self._todo and not self._stopping:
+                    with contextlib.suppress(IndexError):
                         key, body = self._todo.popleft()
-                    except IndexError:
-                        return
-                    self._send(connection, key, body, chance)
+                        broke = self._send(connection, key, body, chance)
+                        if broke and last:
+                            self._send(connection, *last, chance)
+                        last = key, body
         except Exception as exc:  # told by `wait`
             with self._changed:
                 self._error = exc
@@ -105,7 +110,9 @@ class Producers:
 
     def _send(
         self, connection: http.client.HTTPConnection, key: str, body: bytes, chance: random.Random
-    ) -> None:
+    ) -> bool:
+        """Try until acknowledged, perhaps again then; returns whether the connection broke."""
+        broken = self.told["broken"]
         while not self._stopping:
             ack = self._once(connection, key, body, chance)
             if ack is None:
@@ -116,7 +123,8 @@ class Producers:
                 self._acknowledged.add(key)
                 self._changed.notify_all()
             if chance.random() >= self._mischief.repeats:
-                return
+                break
+        return self.told["broken"] > broken
 
     def _once(
         self, connection: http.client.HTTPConnection, key: str, body: bytes, chance: random.Random

@@ -15,10 +15,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.faults.checker import History, Missed, violations
+from tests.faults.checker import Ack, History, Missed, violations
 from tests.faults.node import HurtNode
 from tests.faults.producers import Mischief, Producers
-from tests.faults.subscribers import SocketIoSubscriber, SseSubscriber, content, read_log
+from tests.faults.subscribers import (
+    SocketIoSubscriber,
+    SseSubscriber,
+    Subscriber,
+    content,
+    read_log,
+)
 
 DATA = Path(__file__).resolve().parents[2] / "../shared/data/normalized"
 TICKS = DATA / "ticks_binancefutures_BTCUSDT_20240808.ndjson.gz"
@@ -96,8 +102,11 @@ def run(node: HurtNode, lines: Sequence[bytes], storm: Storm) -> Outcome:
     started, chance = time.monotonic(), random.Random(storm.seed)
     bodies = in_batches(lines, storm.batch_items)
     epoch = node.client.newest().partition(":")[0]
-    subscribers = {"sse": SseSubscriber(node.url, epoch)}
-    subscribers["socket.io"] = SocketIoSubscriber(node.url, epoch)  # type: ignore[assignment]
+    subscribers: dict[str, Subscriber] = {
+        "sse": SseSubscriber(node.url, epoch),
+        "socket.io": SocketIoSubscriber(node.url, epoch),
+    }
+    last = dict([bodies.popitem()])
     producers = Producers(
         node.port, bodies, threads=storm.producers, seed=storm.seed, mischief=storm.mischief
     )
@@ -108,18 +117,34 @@ def run(node: HurtNode, lines: Sequence[bytes], storm: Storm) -> Outcome:
             producers.wait(moment)
             time.sleep(chance.uniform(0, storm.delay_s))
             node.kill(target)
+        # It reads all of history while more is coming, and goes on with what is live.
+        subscribers["late"] = SseSubscriber(node.url, epoch)
         producers.wait(len(bodies))
     finally:
         producers.stop()
-    history = History(contents(bodies), producers.acks, read_log(node.client))
+    for subscriber in subscribers.values():
+        subscriber.wait(node.client.newest())
+    acks = producers.acks + send_all(node, last)  # live for everybody, whoever read history before
+    history = History(contents(bodies | last), acks, read_log(node.client))
     for name, subscriber in subscribers.items():
-        subscriber.wait(len(history.log) - 1)
+        subscriber.wait(node.client.newest())
         subscriber.stop()
         history.subscribers[name] = subscriber.given
     gc.collect()  # `leaky_client` holds until the end of this test only
     seconds = time.monotonic() - started
     found = violations(history)
     return Outcome(history, found, Counter(storm.kills), producers.told, seconds, storm.seed)
+
+
+def send_all(node: HurtNode, bodies: Mapping[str, bytes]) -> list[Ack]:
+    """Send without mischief, one after the other."""
+    producers = Producers(node.port, bodies, threads=1, seed=0)
+    producers.start()
+    try:
+        producers.wait(len(bodies))
+    finally:
+        producers.stop()
+    return producers.acks
 
 
 def assert_kept(outcome: Outcome, items: int) -> None:
