@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from context.items import Batch
+from context.sealed import Head
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +55,25 @@ class Log(Protocol):
 
     def bounds(self) -> tuple[int, int]:
         """Oldest offset still here and newest offset; (0, -1) where the log is empty."""
+
+
+class BlockStore(Protocol):
+    """Sealed blocks (`context.sealed`), each known by its first offset."""
+
+    def put(self, blocks: Sequence[bytes]) -> None:
+        """Make blocks durable, in one step; one of the same first offset takes the former's place.
+
+        Raises StorageFull, and then holds what it held before.
+        """
+
+    def list(self) -> list[Head]:
+        """Heads of all blocks, ascending by first offset; those that cannot be read are missing."""
+
+    def get(self, first: int) -> bytes:
+        """The block as it was put, unless damaged since; raises NotFound."""
+
+    def delete(self, firsts: Collection[int]) -> None:
+        """Let go of blocks; unknown ones are left out."""
+
+    def set_aside(self, first: int) -> str:
+        """Let go of a damaged block but keep its bytes for people; tells where."""
