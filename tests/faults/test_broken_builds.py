@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.node import HurtNode
+from tests.faults.node import HurtNode, broken
 from tests.faults.producers import Mischief
 from tests.faults.storm import Outcome, Storm, assert_kept, leaky_client, run, ticks, with_ticks
 
@@ -32,9 +32,7 @@ BROKEN = {
 
 def outcome_of(build: str, folder: Path) -> Outcome:
     """The short scenario on a node that is broken like this; "" is an intact one."""
-    broken = Path(__file__).with_name("broken")
-    env = {"PYTHONPATH": str(broken), "BROKEN_BUILD": build, "PYTHONDONTWRITEBYTECODE": "1"}
-    with HurtNode(folder, env=env) as node:
+    with HurtNode(folder, env=broken(build)) as node:
         return run(node, ticks(ITEMS), STORM)
 
 
