@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -130,18 +131,21 @@ class Subscription:
         if self._pending:
             gap, self._pending = self._pending, None
             return gap
+        deadline = time.monotonic() + timeout_s  # also while items come that do not match
         while True:
             entries = self._feed.after(self.offset)
             if entries is None:
                 found = self._from_log()
             elif entries:
                 found = self._from_ring(entries)
-            elif self._feed.wait(self.offset, timeout_s):
+            elif self._feed.wait(self.offset, max(0.0, deadline - time.monotonic())):
                 continue
             else:
                 return None
             if isinstance(found, Gap) or found.items:
                 return found
+            if time.monotonic() >= deadline:
+                return None
 
     def _from_ring(self, entries: Sequence[Entry]) -> Delivery:
         items: list[tuple[int, bytes]] = []
