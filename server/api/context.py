@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from flask import Response, current_app
+
 from context.items import Item
 from context.packing import PackRequest
 from context.search import SearchRequest
+from server.agent_client import AgentClient
 from server.api.operations import BEFORE, FILTERS, LIMIT, TIMES, Operation, Param
+from server.live import LiveFeed
 from server.sse import stream
 
 _STANDING = (
@@ -23,6 +27,18 @@ _TYPE_BODY = {
         "schema": {"type": "object", "description": "JSON Schema of the item's `data`"},
     },
 }
+
+
+def stats() -> Response:
+    """GET /api/context/stats: the agent's figures, and the subscribers, which are here."""
+    agent: AgentClient = current_app.extensions["agent"]
+    feed: LiveFeed = current_app.extensions["live_feed"]
+    answer = agent.call("stats")
+    body = answer.body
+    if answer.status == 200:
+        body = b'%b,"subscribers":%d}' % (body[:-1], feed.subscribers)
+    return Response(body, answer.status, answer.headers)
+
 
 OPERATIONS = (
     Operation(
@@ -71,7 +87,7 @@ OPERATIONS = (
         params=(*FILTERS, *TIMES, *_STANDING),
         media="text/event-stream",
     ),
-    Operation("GET", "/api/context/stats", "Counts, bytes, blocks, rates", call="stats"),
+    Operation("GET", "/api/context/stats", "Counts, bytes, blocks, rates, subscribers", view=stats),
     Operation(
         "POST",
         "/api/context/types",
