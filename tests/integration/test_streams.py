@@ -124,9 +124,26 @@ def test_a_bad_pattern_is_refused(node: NodeProcess) -> None:
 
 
 @pytest.mark.slow
-def test_a_quiet_stream_has_a_heartbeat(node: NodeProcess) -> None:
-    with SseReader(node, source=uuid.uuid4().hex) as reader:
-        reader.wait(lambda events: any(event.kind == ":" for event in events), 16)
+def test_a_stream_without_items_has_a_heartbeat(node: NodeProcess) -> None:
+    """Also while items come that it did not ask for."""
+    others = Producers(node, threads=1, batch=1, type="other")
+    with SseReader(node, source="quiet") as quiet, others:
+        quiet.wait(lambda events: any(event.kind == ":" for event in events), 16)
+
+
+def test_subscribers_are_counted(own_node: NodeProcess) -> None:
+    def subscribers() -> int:
+        count: int = own_node.client.get("/api/context/stats").json()["subscribers"]
+        return count
+
+    def nobody_left() -> bool:
+        own_node.client.ingest({"type": "wakes_the_streams", "data": {}})
+        return subscribers() == 0
+
+    assert subscribers() == 0
+    with SseReader(own_node), SseReader(own_node):
+        wait_for(lambda: subscribers() == 2, "two subscribers")
+    wait_for(nobody_left, "no subscriber to be left")
 
 
 def test_head_asks_for_no_stream(api: Api) -> None:
