@@ -4,20 +4,22 @@ Patterns are searched over many lines at once, which is five times quicker than 
 gives the same answer because RE2's `never_nl` takes the newline out of every class and literal, so
 that no match crosses a line, and `(?m)` lets `^` and `$` hold at each line. Only constructs that
 speak of the whole text (`\\A`, `\\z`), of raw bytes (`\\C`) or that switch `m` off go line by line.
+
+This uses the extension class of google-re2, not its wrapper: it is three times quicker per hit, and
+the wrapper would keep another 128 programs of up to 8 MiB.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
 import re2
 from numpy.typing import NDArray
+from re2 import _re2
 
 from context.block import Block
 from context.errors import BadPattern
@@ -31,6 +33,8 @@ _CACHED = 64  # compiled patterns; each may hold up to 8 MiB
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _NOT_BLOCKWISE = re.compile(r"\\[ACz]|\(\?[A-Za-z]*-[A-Za-z]*m")
 _FEW = 8  # a line alone costs this much more than in a block
+
+_ANYWHERE = _re2.RE2.Anchor.UNANCHORED
 
 Spans = list[tuple[int, int]]
 
@@ -82,19 +86,11 @@ def _compile(query: str, regex: bool, ignore_case: bool) -> Matcher:
     options.literal = not regex
     options.case_sensitive = not ignore_case
     blockwise = not (regex and _NOT_BLOCKWISE.search(query))
-    try:
-        program = re2.compile(b"(?m)" + pattern if regex and blockwise else pattern, options)
-    except re2.error as exc:
-        raise BadPattern(f"the pattern is not accepted by RE2: {_reason(exc)}") from exc
-    finally:
-        re2.purge()  # the module would keep another 128 programs; ours are kept by this function
+    program = _re2.RE2(b"(?m)" + pattern if regex and blockwise else pattern, options)
+    if not program.ok():
+        reason = program.error().decode(errors="replace")[:200]
+        raise BadPattern(f"the pattern is not accepted by RE2: {reason}")
     return _Pattern(query, regex, ignore_case, program, blockwise)
-
-
-def _reason(exc: Exception) -> str:
-    reason = exc.args[0] if exc.args else ""
-    text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
-    return text[:200]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,31 +146,60 @@ class _Pattern:
     query: str
     regex: bool
     ignore_case: bool
-    program: Any = field(compare=False)  # re2 pattern
+    program: Any = field(compare=False)  # _re2.RE2
     blockwise: bool = field(compare=False)
 
     def hits(self, text: bytes, ends: NDArray[np.int32], first: int, last: int) -> NDArray[np.intp]:
+        at, stop = _start(ends, first), int(ends[last - 1])
         if not self.blockwise:
-            lines = text[_start(ends, first) : ends[last - 1]].split(b"\n")
+            lines = text[at:stop].split(b"\n")
             return np.flatnonzero([self.matches(line) for line in lines]) + first
-        found = list(self._line_starts(text, _start(ends, first), int(ends[last - 1])))
+        search, find, found = self.program.Match, text.find, []
+        while True:
+            start, end = search(_ANYWHERE, text, at, stop)[0]
+            if start < 0:
+                break
+            found.append(start)
+            at = find(b"\n", end, stop) + 1
+            if not at:
+                break
         return np.searchsorted(ends, np.array(found, dtype=np.int32))
 
     def matches(self, line: bytes) -> bool:
-        return self.program.search(line) is not None
+        return bool(self.program.Match(_ANYWHERE, line, 0, len(line))[0][0] >= 0)
 
     def spans(self, line: bytes) -> Spans:
-        text: bytes | str = line if line.isascii() else line.decode()
-        return [match.span() for match in islice(self.program.finditer(text), MAX_SPANS)]
+        spans: Spans = []
+        at, last, stop = 0, -1, len(line)
+        while at <= stop and len(spans) < MAX_SPANS:
+            start, end = self.program.Match(_ANYWHERE, line, at, stop)[0]
+            if start < 0:
+                break
+            at = end if start < end else _next(line, end)
+            if start < end or end != last:  # no empty match right behind another match
+                spans.append((start, end))
+            last = end
+        return _characters(line, spans)
 
-    def _line_starts(self, text: bytes, at: int, stop: int) -> Iterator[int]:
-        """Where the first match of each matching line starts."""
-        search, find = self.program.search, text.find
-        while match := search(text, at, stop):
-            yield match.start()
-            at = find(b"\n", match.end(), stop) + 1
-            if not at:
-                return
+
+def _next(line: bytes, at: int) -> int:
+    """Where the next character begins."""
+    at += 1
+    while at < len(line) and line[at] & 0xC0 == 0x80:
+        at += 1
+    return at
+
+
+def _characters(line: bytes, spans: Spans) -> Spans:
+    """Positions in bytes as positions in code points."""
+    if line.isascii():
+        return spans
+    found, at, count = [], 0, 0
+    for start, end in spans:
+        first = count + len(line[at:start].decode(errors="replace"))
+        at, count = end, first + len(line[start:end].decode(errors="replace"))
+        found.append((first, count))
+    return found
 
 
 def _start(ends: NDArray[np.int32], i: int) -> int:

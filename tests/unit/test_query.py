@@ -83,13 +83,21 @@ def test_plain_text_equals_the_in_operator(query, lines, regex):
         assert matcher.spans(line.encode()) == found
 
 
-@settings(max_examples=300, deadline=None)
-@given(pattern=st.sampled_from(["[aé]+", "x*", "\\b", "é|😀", "$", "a.?"]), line=st.text("aé😀x b"))
+@settings(max_examples=500, deadline=None)
+@given(
+    pattern=st.sampled_from(
+        ["[aé]+", "x*", r"\b", "é|😀", "$", "a.?", "^", "a|b|", "(?i)É", r"\Aa"]
+    ),
+    line=st.text("aÉé😀x b"),
+)
 def test_positions_count_code_points(pattern, line):
+    expected: list[tuple[int, int]] = []
+    for match in re.finditer(pattern, line, re.ASCII if "\\" in pattern else 0):
+        # Python finds an empty match right behind another one; ripgrep and we do not.
+        if match.group() or not expected or expected[-1][1] != match.end():
+            expected.append(match.span())
     matcher = compile_matcher(pattern, regex=True, ignore_case=False)
-    spans = matcher.spans(line.encode())
-    assert spans == [match.span() for match in re2.finditer(pattern, line)]
-    assert spans == sorted(spans)
+    assert matcher.spans(line.encode()) == expected
 
 
 def test_positions_are_capped():
