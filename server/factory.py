@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from server import problems
 from server.agent_client import AgentClient
-from server.api import ai, context, export, health, nodes, openapi
+from server.api import ai, context, export, health, nodes, openapi, tensors
 from server.api.operations import blueprint
 from server.config import Settings
 from server.dashboard import dashboard
@@ -78,6 +78,7 @@ def create_app(settings: Settings, agent: AgentClient, feed: LiveFeed) -> tuple[
     operations = (
         *context.OPERATIONS,
         *export.OPERATIONS,
+        *tensors.OPERATIONS,
         *ai.OPERATIONS,
         *nodes.OPERATIONS,
         *health.OPERATIONS,

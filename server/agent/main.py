@@ -30,12 +30,13 @@ from nodes.adapters.lease_local import LocalLease
 from nodes.adapters.parent import announce_ready, announce_refused
 from nodes.adapters.probe import HealthProbe, capabilities
 from nodes.errors import NodeError
-from server.agent import ai_calls, context_calls, export_calls, node_calls
+from server.agent import ai_calls, context_calls, export_calls, node_calls, tensor_calls
 from server.agent.ipc_server import IpcServer
 from server.agent.metrics import AgentMetrics
 from server.agent.node import Node
 from server.agent.observer import observe
 from server.agent.sources import start_sources
+from server.agent.tensor_follower import follow
 from server.child import read_settings, start_logs
 from server.config import Settings
 from server.paths import agent_socket, worker_socket
@@ -48,6 +49,7 @@ REBUILD_BYTES = 8 << 20
 CALLS = {
     **context_calls.CALLS,
     **export_calls.CALLS,
+    **tensor_calls.CALLS,
     **ai_calls.CALLS,
     **node_calls.CALLS,
 }
@@ -135,6 +137,7 @@ async def _serve(node: Node, probe: HealthProbe, stopped: asyncio.Event) -> None
     log.info("ready", extra={"term": node.term, "items": node.snapshot().newest + 1})
     announce_ready(f"term {node.term}")
     start_sources(node, probe)
+    node.spawn(follow(node))
     if node.torch:
         node.spawn(observe(node, node.torch))
     await stopped.wait()

@@ -20,6 +20,7 @@ from context.ingest import encode_checked
 from context.items import Batch, Cursor, Item
 from context.ports import Draft, Log, Receipt
 from context.snapshot import Snapshot
+from context.tensor_registry import Registry
 from context.types import Types
 from server.agent.metrics import AgentMetrics
 from server.config import Settings
@@ -53,6 +54,7 @@ class Node:
     term: int
     capabilities: dict[str, Any]
     tokenizers: Mapping[str, Callable[[str], int]]
+    tensors: Registry = field(default_factory=Registry)
     packs: int = 0  # packed contexts since the start
     feeds: list[Callable[[], dict[str, Any]]] = field(default_factory=list)
     not_ready: str | None = "starting"
