@@ -16,8 +16,8 @@ from server.agent.node import Node
 from server.export_frames import ExportPiece, ExportStart
 from server.ipc import Answer, Request
 
-PIECE_ITEMS, PIECE_BYTES = 5000, 1 << 20  # of lines; encoded they are little more
-PIECE_SCAN_BYTES = 8 << 20  # of text looked at: a piece of a rare selection ends early
+PIECE_ITEMS, PIECE_BYTES = 2000, 1 << 20  # some 10 ms of a thread that searches need too
+PIECE_SCAN_BYTES = 4 << 20  # of text looked at: a piece of a rare selection ends early
 
 
 async def export_start(node: Node, request: Request) -> Answer:
