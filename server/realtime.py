@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import threading
@@ -45,6 +46,7 @@ class Realtime:
     def __init__(self, socketio: SocketIO, agent: AgentClient, feed: LiveFeed) -> None:
         self._io, self._agent, self._feed = socketio, agent, feed
         self._subscriptions: dict[str, dict[str, Subscription]] = {}
+        self._term = 0  # of the leader last told
         for name in ("subscribe", "unsubscribe", "ingest", "search", "decide"):
             socketio.on_event(name, _acknowledged(getattr(self, f"_{name}")))
         socketio.on_event("connect", self._connect)
@@ -53,11 +55,7 @@ class Realtime:
 
     def _connect(self, auth: Any = None) -> None:
         self._subscriptions[_sid()] = {}
-        leader = self._agent.json("nodes")
-        node = next(node for node in leader["nodes"] if node["id"] == leader["leader"])
-        self._io.emit(
-            "leader", {"id": node["id"], "url": node["url"], "term": leader["term"]}, to=_sid()
-        )
+        self._tell_leader(to=_sid())
 
     def _disconnect(self, *_: Any) -> None:
         self._subscriptions.pop(_sid(), None)
@@ -93,6 +91,15 @@ class Realtime:
         return answer
 
     # --- pushing ---
+
+    def _tell_leader(self, **to: str) -> None:
+        """Tell one connection, or all. An agent on its way back is told of by its first batch."""
+        with contextlib.suppress(AgentUnavailable, CallFailed):
+            nodes = self._agent.json("nodes")
+            node = next(node for node in nodes["nodes"] if node["id"] == nodes["leader"])
+            leader = {"id": node["id"], "url": node["url"], "term": nodes["term"]}
+            self._io.emit("leader", leader, **to)
+            self._term = nodes["term"]
 
     def _pump(self, sid: str, name: str, subscription: Subscription) -> None:
         """Send what the subscription gives, as fast as this client takes it."""
@@ -136,7 +143,9 @@ class Realtime:
         return waiting
 
     def _announce(self, batch: Batch) -> None:
-        """Tell everybody of the consensus' decisions and of an emergency stop, unasked."""
+        """Tell everybody of the consensus' decisions, an emergency stop and a new term, unasked."""
+        if batch.term > self._term:
+            self._tell_leader()
         for mark, prefix, event in _ANNOUNCED:
             for line in _lines_with(mark, batch.text):
                 if line.startswith(prefix):

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import websocket
 
 from tests.faults.checker import History, violations
 from tests.faults.node import HurtNode
 from tests.faults.producers import Producers
 from tests.faults.storm import contents, in_batches, send_all
 from tests.faults.subscribers import read_log
-from tests.node_process import ROOT, free_port
+from tests.node_process import ROOT, free_port, wait_for
 
 FROZEN_S = 3.0
 
@@ -54,6 +59,21 @@ def test_a_frozen_agent_loses_nothing_and_breaks_no_connection(tmp_path: Path) -
             producers.stop()
         assert set(producers.told) == {"201"}
         assert_kept(node, bodies, producers)
+
+
+def test_socket_io_connects_while_the_agent_is_away(tmp_path: Path) -> None:
+    with HurtNode(tmp_path) as node:
+        os.kill(node.child("server.agent"), signal.SIGKILL)
+        wait_for(lambda: node.client.get("/readyz").status_code == 503, "the agent to be away")
+        address = node.url.replace("http", "ws", 1) + "/socket.io/?EIO=4&transport=websocket"
+        with closing(websocket.create_connection(address, timeout=5)) as socket:
+            assert socket.recv()[:1] == "0"
+            socket.send("40")
+            assert str(socket.recv()).startswith("40{")
+            node.wait_ready()
+            term = node.client.ingest({"type": "note", "data": {}})["term"]
+            name, leader = json.loads(str(socket.recv())[2:])
+            assert (name, leader["term"]) == ("leader", term)
 
 
 def test_sigterm_in_full_flight_stops_in_time_and_keeps_what_it_acknowledged(
