@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain
-from struct import pack
+from struct import Struct, pack
 from typing import Any
 
 import msgspec
@@ -27,7 +27,8 @@ _HEX = re.compile(r"[0-9a-fA-F]{6,}")
 _LONG_HEX = re.compile(r"(?<![0-9a-zA-Z])[0-9a-fA-F]{32,128}(?![0-9a-zA-Z])")
 _MAX_TEXT = 128  # longer texts in other items are not looked at as hashes
 _SAFE = 1 << 53  # every integer up to here is a binary64
-_NUMBERS = {float, int}
+_NUMBERS, _FLOATS = {float, int}, {float}
+_double = Struct(">cd").pack
 
 
 def _text(value: str) -> bytes:
@@ -145,11 +146,15 @@ class _Tensor:
 
 def _value(value: Any, room: int) -> bytes:
     kind = type(value)
-    if kind is float or kind is int:
+    if kind is float:
+        return _double(b"D", value + 0.0)
+    if kind is int:
         return _number(value)
     if kind is str:
         return b"S" + _text(value)
     if kind is list:
+        if room and set(map(type, value)) == _FLOATS:  # by far the most frequent: takes a shortcut
+            return _Tensor((len(value),), value).encoded()
         made = _array(value, room)
         return made.encoded() if isinstance(made, _Tensor) else made
     if kind is dict:
@@ -161,7 +166,7 @@ def _number(value: float) -> bytes:
     if type(value) is int and not _exact(value):
         digits = str(value).encode()
         return pack(">cI", b"I", len(digits)) + digits
-    return pack(">cd", b"D", value + 0.0)
+    return _double(b"D", value + 0.0)
 
 
 def _exact(value: float) -> bool:

@@ -23,8 +23,8 @@ def folded(api: Api, acknowledged: dict[str, Any]) -> None:
 
     def reached() -> bool:
         asked = {"hashes": ["000000"]}
-        as_of = api.post(f"{TENSORS}/lookup", json=asked).json()["as_of"]
-        return int(as_of.partition(":")[2]) >= acknowledged["last_offset"]
+        as_of: str = api.post(f"{TENSORS}/lookup", json=asked).json()["as_of"]
+        return int(as_of.partition(":")[2]) >= int(acknowledged["last_offset"])
 
     wait_for(reached, "the registry")
 

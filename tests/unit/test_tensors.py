@@ -157,7 +157,7 @@ def test_different_values_have_different_hashes(one: dict[str, Any], two: dict[s
 
 
 @pytest.mark.parametrize("brackets", ["[]", ('{"a":', "}")])
-def test_has_no_hash_beyond_its_depth(brackets: Any) -> None:
+def test_has_no_hash_beyond_its_depth(brackets: str | tuple[str, str]) -> None:
     def nested(depth: int) -> str:
         return '{"result":' + brackets[0] * depth + "1" + brackets[1] * depth + "}"
 
