@@ -10,12 +10,14 @@ one assignment.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from context.bitslices import BitSlices
 from context.block import Block, Bounds
 from context.cache import BlockCache, Load
 from context.items import Batch
+from context.sealed import Head
 from context.snapshot import Snapshot
 from context.tally import Tally
 
@@ -28,16 +30,41 @@ _MERGE = 16  # tail blocks joined at once
 class Index:
     """What readers ask instead of the log."""
 
-    def __init__(self, load: Load, cache_bytes: int = 256 << 20) -> None:
+    def __init__(
+        self,
+        load: Load,
+        cache_bytes: int = 256 << 20,
+        *,
+        sealed: Sequence[Head] = (),
+        slices: BitSlices | None = None,
+        on_closed: Callable[[Bounds], None] | None = None,
+    ) -> None:
+        """Begin with the blocks that are sealed already.
+
+        Parameters
+        ----------
+        load : reads a closed block again
+        sealed : heads of sealed blocks, ascending; what follows them is to be applied
+        slices : tells which sealed blocks may hold a literal
+        on_closed : hears of each block that closes, in the applying thread
+        """
         self._cache = BlockCache(load, cache_bytes)
-        self._now = Snapshot((), (), (), Tally(), self._cache)
+        self._slices = slices or BitSlices()
+        self._on_closed = on_closed
         self._tally = Tally()  # of closed and tail blocks
+        for head in sealed:
+            self._tally = self._tally.plus_counts(head.bounds, head.types, head.sources)
         self._fresh_bytes = 0
+        self._now = self._snapshot(tuple(head.bounds for head in sealed), (), ())
 
     def apply(self, batch: Batch) -> None:
-        """Take in the batch that follows the newest item; the very first may begin anywhere."""
+        """Take in the batch that follows the newest item.
+
+        The first one may begin anywhere behind what is sealed: history may be missing between.
+        """
         now = self._now
-        if now.newest >= 0 and batch.first_offset != now.newest + 1:
+        begun = now.tail or now.fresh
+        if batch.first_offset <= now.newest or (begun and batch.first_offset != now.newest + 1):
             raise ValueError(f"batch at {batch.first_offset} does not follow {now.newest}")
         closed, tail, fresh = now.closed, now.tail, (*now.fresh, batch)
         self._fresh_bytes += len(batch.text)
@@ -46,7 +73,7 @@ class Index:
             self._tally = self._tally.plus(block)
             closed, tail = self._settle(closed, (*tail, block))
             fresh, self._fresh_bytes = (), 0
-        self._now = Snapshot(closed, tail, fresh, self._tally, self._cache)
+        self._now = self._snapshot(closed, tail, fresh)
 
     def snapshot(self) -> Snapshot:
         """Everything applied so far."""
@@ -73,6 +100,13 @@ class Index:
             "newest_timestamp": tally.max_time,
         }
 
+    def _snapshot(
+        self, closed: tuple[Bounds, ...], tail: tuple[Block, ...], fresh: tuple[Batch, ...]
+    ) -> Snapshot:
+        return Snapshot(
+            closed, tail, fresh, tally=self._tally, cache=self._cache, slices=self._slices
+        )
+
     def _settle(
         self, closed: tuple[Bounds, ...], tail: tuple[Block, ...]
     ) -> tuple[tuple[Bounds, ...], tuple[Block, ...]]:
@@ -80,6 +114,8 @@ class Index:
         if _size(tail) >= CLOSE_BYTES:
             block = Block.join(tail) if len(tail) > 1 else tail[0]
             self._cache.put(block)
+            if self._on_closed:
+                self._on_closed(block.bounds)
             return (*closed, block.bounds), ()
         # Each join makes blocks at least four times larger, so a line is copied a few times only.
         last = tail[-_MERGE:]

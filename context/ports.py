@@ -56,6 +56,12 @@ class Log(Protocol):
     def bounds(self) -> tuple[int, int]:
         """Oldest offset still here and newest offset; (0, -1) where the log is empty."""
 
+    def trim(self, through: int) -> None:
+        """Drop batches whose items all lie at or below an offset: they are kept elsewhere.
+
+        The newest batch always stays, so that the log knows where it ends.
+        """
+
 
 class BlockStore(Protocol):
     """Sealed blocks (`context.sealed`), each known by its first offset."""

@@ -42,6 +42,18 @@ Spans = list[tuple[int, int]]
 class Matcher(Protocol):
     """What a query asks of a line. Equal and hashable by the query, so equal queries share work."""
 
+    @property
+    def query(self) -> str:
+        """As it was asked."""
+
+    @property
+    def regex(self) -> bool:
+        """Whether it is a pattern."""
+
+    @property
+    def ignore_case(self) -> bool:
+        """Whether capitals and small letters are equal."""
+
     def hits(self, text: bytes, ends: NDArray[np.int32], first: int, last: int) -> NDArray[np.intp]:
         """Ascending indices of lines first..last-1 that match; line i ends at `ends[i]`."""
 

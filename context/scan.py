@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from context.block import Block
 from context.query import Selection
-from context.snapshot import Snapshot
+from context.skipping import plan_of
+from context.snapshot import Skipped, Snapshot
 
 Clock = Callable[[], float]  # seconds, monotonic
 
@@ -21,7 +22,7 @@ class Scanned:
     """What a walk has cost."""
 
     blocks: int = 0  # looked into
-    skipped: int = 0  # excluded by their bounds
+    skipped: int = 0  # excluded by their bounds or n-grams
     nbytes: int = 0  # of text looked at
 
 
@@ -45,7 +46,11 @@ def descend(
 ) -> Iterator[Step]:
     """Chunks with what passes, from the newest item below `before` down; counts into `scanned`."""
     size = MIN_CHUNK
-    for entry in snapshot.newest_first(before):
+    for entry in snapshot.newest_first(before, plan_of(selection)):
+        if isinstance(entry, Skipped):
+            scanned.skipped += entry.blocks
+            yield Step(entry.first_offset)
+            continue
         floor = entry.bounds.first_offset
         if entry.bounds.excludes(selection.filter):
             scanned.skipped += 1

@@ -6,10 +6,15 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
+from context.bitslices import BitSlices, Plan
 from context.block import Block, Bounds
 from context.cache import BlockCache
 from context.items import Batch
 from context.tally import Tally
+
+STRIDE = 512  # blocks whose n-grams are asked at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,14 @@ class Entry:
     block: Callable[[], Block]
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Neighbouring blocks that hold nothing of what is sought."""
+
+    blocks: int
+    first_offset: int  # of the oldest of them
+
+
 class Snapshot:
     """Everything applied up to a moment; stays readable whatever is applied meanwhile.
 
@@ -27,19 +40,31 @@ class Snapshot:
     and `fresh` batches without columns yet (the first reader makes them, once).
     """
 
-    __slots__ = ("_cache", "_opened", "_tally", "closed", "fresh", "newest", "oldest", "tail")
+    __slots__ = (
+        "_cache",
+        "_opened",
+        "_slices",
+        "_tally",
+        "closed",
+        "fresh",
+        "newest",
+        "oldest",
+        "tail",
+    )
 
     def __init__(
         self,
         closed: tuple[Bounds, ...],
         tail: tuple[Block, ...],
         fresh: tuple[Batch, ...],
+        *,
         tally: Tally,
         cache: BlockCache,
+        slices: BitSlices,
     ) -> None:
         self.closed, self.tail, self.fresh = closed, tail, fresh
         self._tally = tally  # of closed and tail
-        self._cache = cache
+        self._cache, self._slices = cache, slices
         self._opened: tuple[Entry, ...] | None = None
         spans = [(each.first_offset, each.last_offset) for each in (closed[:1] + closed[-1:])]
         spans += [(b.first_offset, b.bounds.last_offset) for b in (tail[:1] + tail[-1:])]
@@ -58,10 +83,27 @@ class Snapshot:
         bounds = self.closed[i]
         return Entry(bounds, lambda: self._cache.get(bounds))
 
-    def newest_first(self, before: int) -> Iterator[Entry]:
-        """Blocks holding offsets below `before`, newest first."""
-        for i in range(self._at(before - 1), -1, -1):
+    def newest_first(self, before: int, plan: Plan | None = None) -> Iterator[Entry | Skipped]:
+        """Blocks holding offsets below `before`, newest first; runs that the plan excludes as one.
+
+        Asked of the n-grams in strides, so that a search that finds early asks little.
+        """
+        i, count = self._at(before - 1), len(self.closed)
+        while i >= count or (plan is None and i >= 0):
             yield self[i]
+            i -= 1
+        while i >= 0:
+            low = max(0, i + 1 - STRIDE)
+            firsts = np.array([each.first_offset for each in self.closed[low : i + 1]])
+            kept = self._slices.candidates(plan, firsts) if plan else ()
+            for at in (np.flatnonzero(kept)[::-1] + low).tolist():
+                if at < i:
+                    yield Skipped(i - at, self.closed[at + 1].first_offset)
+                yield self[at]
+                i = at - 1
+            if i >= low:
+                yield Skipped(i + 1 - low, self.closed[low].first_offset)
+            i = low - 1
 
     def oldest_first(self, after: int) -> Iterator[Entry]:
         """Blocks holding offsets above `after`, oldest first."""
@@ -69,11 +111,23 @@ class Snapshot:
             if self[i].bounds.last_offset > after:
                 yield self[i]
 
+    def following(self, after: int) -> int:
+        """The first offset above `after` that is here; one above the newest where none is.
+
+        It is `after + 1` unless history is missing there.
+        """
+        for entry in self.oldest_first(after):
+            return max(entry.bounds.first_offset, after + 1)
+        return self.newest + 1
+
     def item(self, offset: int) -> tuple[float, bytes] | None:
         """When the item became durable, and its line; None where it is not here."""
         if not self.oldest <= offset <= self.newest:
             return None
-        block = self[self._at(offset)].block()
+        entry = self[self._at(offset)]
+        if offset > entry.bounds.last_offset:  # history is missing here
+            return None
+        block = entry.block()
         i = offset - block.first_offset
         return block.ingested_at(i), block.line(i)
 

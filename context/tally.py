@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from context.block import Block
+from context.block import Block, Bounds
 from context.column import Column
 
 MAX_NAMES = 1000  # counted apart; the names beyond are counted together as "other"
@@ -27,20 +27,31 @@ class Tally:
 
     def plus(self, block: Block) -> Tally:
         """The tally with a block's items counted."""
-        low, high = block.bounds.min_time, block.bounds.max_time
+        return self.plus_counts(block.bounds, counts(block.types), counts(block.sources))
+
+    def plus_counts(
+        self, bounds: Bounds, types: Mapping[str, int], sources: Mapping[str, int]
+    ) -> Tally:
+        """The tally with a block counted of which only the numbers are at hand."""
+        low, high = bounds.min_time, bounds.max_time
         return Tally(
-            self.items + block.count,
-            self.nbytes + block.bounds.nbytes,
-            _plus(self.types, block.types),
-            _plus(self.sources, block.sources),
+            self.items + bounds.count,
+            self.nbytes + bounds.nbytes,
+            _plus(self.types, types),
+            _plus(self.sources, sources),
             low if self.min_time is None else min(self.min_time, low),
             high if self.max_time is None else max(self.max_time, high),
         )
 
 
-def _plus(counts: Mapping[str, int], column: Column) -> dict[str, int]:
-    new = dict(counts)
-    for name, count in zip(column.values, np.bincount(column.codes).tolist(), strict=True):
+def counts(column: Column) -> dict[str, int]:
+    """How many items have each text."""
+    return dict(zip(column.values, np.bincount(column.codes).tolist(), strict=True))
+
+
+def _plus(counted: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    new = dict(counted)
+    for name, count in more.items():
         key = name if name in new or len(new) < MAX_NAMES else OTHER
         new[key] = new.get(key, 0) + count
     return new

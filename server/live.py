@@ -20,7 +20,7 @@ from context.request import StreamRequest
 from server.agent_client import AgentClient, AgentUnavailable
 
 log = logging.getLogger(__name__)
-RING_BYTES = 64 << 20
+RING_BYTES = 32 << 20
 RECONNECT_S = 0.2
 
 _piece = msgspec.msgpack.Decoder(tuple[list[tuple[int, float, bytes]], int, int]).decode
@@ -171,10 +171,10 @@ class Subscription:
         answer = self._feed.agent.call("read", {"args": self._asked, "after": self.offset})
         if answer.status != 200:
             raise AgentUnavailable(f"history cannot be read now: {answer.body[:200]!r}")
-        found, scanned_to, oldest = _piece(answer.body)
+        found, scanned_to, following = _piece(answer.body)
         epoch, missed_from = self._feed.epoch, self.offset + 1
-        if oldest > missed_from:
-            self.offset = oldest - 1
-            return Gap(f"{epoch}:{missed_from}", f"{epoch}:{oldest - 1}")
+        if following > missed_from:
+            self.offset = following - 1
+            return Gap(f"{epoch}:{missed_from}", f"{epoch}:{following - 1}")
         self.offset = scanned_to
         return Delivery([(o, encode_item(epoch, o, at, line)) for o, at, line in found], scanned_to)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +12,9 @@ from dataclasses import dataclass
 from context.errors import RateLimited
 from context.items import Batch
 from context.ports import Draft, Log, Receipt
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -52,6 +57,7 @@ class Committer:
         self._waiting_bytes = 0
         self._wake = threading.Condition()
         self._stopping = False
+        self._failing = False
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self.stats = CommitStats()
         self._thread.start()
@@ -94,14 +100,24 @@ class Committer:
         now = self._clock()
         try:
             receipts = self._log.append(drafts, term=self._term, now=now)
-            batches = [
-                Batch(receipt.first_offset, draft.count, now, receipt.term, draft.text)
-                for draft, receipt in zip(drafts, receipts, strict=True)
-                if isinstance(receipt, Receipt) and not receipt.replayed
-            ]
-            self._on_durable(batches)
         except Exception as exc:  # every waiting caller hears of it; the thread goes on
+            if not self._failing:
+                log.error("the log takes nothing", extra={"reason": str(exc)})
+            self._failing = True
             return [exc] * len(drafts)
+        if self._failing:
+            log.info("the log takes items again")
+            self._failing = False
+        batches = [
+            Batch(receipt.first_offset, draft.count, now, receipt.term, draft.text)
+            for draft, receipt in zip(drafts, receipts, strict=True)
+            if isinstance(receipt, Receipt) and not receipt.replayed
+        ]
+        try:
+            self._on_durable(batches)
+        except Exception:  # the items are stored but not indexed: only a restart sets that right
+            log.critical("the index refused what is stored; starting anew", exc_info=True)
+            os._exit(1)
         self.stats.commits += 1
         self.stats.batches += len(batches)
         self.stats.items += sum(batch.count for batch in batches)

@@ -44,7 +44,14 @@ class MemoryLog:
 
     def bounds(self) -> tuple[int, int]:
         """See `context.ports.Log`."""
-        return 0, (self._batches[-1].last_offset if self._batches else -1)
+        if not self._batches:
+            return 0, -1
+        return self._batches[0].first_offset, self._batches[-1].last_offset
+
+    def trim(self, through: int) -> None:
+        """See `context.ports.Log`."""
+        kept = bisect_right(self._batches, through, key=lambda batch: batch.last_offset)
+        del self._batches[: min(kept, len(self._batches) - 1)]
 
     def _append_one(self, draft: Draft, now: float) -> Receipt | Exception:
         if draft.key is not None and draft.key in self._keys:

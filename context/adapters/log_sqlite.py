@@ -93,6 +93,21 @@ class SqliteLog:
         row = self._reader().execute("SELECT min(first_offset) FROM batches").fetchone()
         return (row[0] or 0), self._newest()
 
+    def trim(self, through: int) -> None:
+        """Drop whole batches up to an offset; see `context.ports.Log`. Pages are used again."""
+        db = sqlite3.connect(self._path, isolation_level=None)
+        try:
+            db.execute("PRAGMA busy_timeout=5000")
+            db.execute(
+                "DELETE FROM batches WHERE first_offset + count - 1 <= ?"
+                " AND first_offset < (SELECT max(first_offset) FROM batches)",
+                (through,),
+            )
+        except sqlite3.Error as exc:
+            raise _storage_error(exc) from exc
+        finally:
+            db.close()
+
     def close(self) -> None:
         """Close the writing connection; the WAL is folded into the file."""
         self._db.close()

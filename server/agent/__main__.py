@@ -9,4 +9,5 @@ die_with_parent()
 
 from server.agent.main import main
 
-main()
+if __name__ == "__main__":
+    main()

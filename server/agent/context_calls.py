@@ -103,7 +103,8 @@ async def post_search(node: Node, request: Request) -> Answer:
 
 async def as_of(node: Node, request: Request) -> Answer:
     """Epoch, oldest and newest offset: where a feed or a subscription begins."""
-    oldest, newest = await asyncio.to_thread(node.log.bounds)
+    _, newest = await asyncio.to_thread(node.log.bounds)
+    oldest = node.snapshot().oldest
     if not node.not_ready:
         newest = node.snapshot().newest
     return answers.json({"epoch": node.log.epoch, "oldest": oldest, "newest": newest})
@@ -114,7 +115,7 @@ class Piece(msgspec.Struct, array_like=True):
 
     items: list[tuple[int, float, bytes]]
     scanned_to: int
-    oldest: int
+    following: int  # the first offset after `after` that is still here
 
 
 async def read(node: Node, request: Request) -> Answer:
@@ -129,7 +130,7 @@ async def read(node: Node, request: Request) -> Answer:
         max_items=READ_ITEMS,
         max_bytes=READ_BYTES,
     )
-    piece = Piece(items, scanned_to, snapshot.oldest)
+    piece = Piece(items, scanned_to, snapshot.following(after))
     return Answer(200, {}, msgspec.msgpack.encode(piece))
 
 

@@ -86,7 +86,7 @@ class IpcServer:
         while True:
             entries = node.ring.after(after)
             if entries is None:
-                batches = await asyncio.to_thread(node.log.read, after, max_bytes=FEED_BYTES)
+                batches = await asyncio.to_thread(node.read_batches, after, max_bytes=FEED_BYTES)
             else:
                 batches = [entry.batch for entry in entries]
             for b in batches:

@@ -9,7 +9,6 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -19,9 +18,9 @@ from ai_bridge.bridge import Bridge
 from ai_bridge.models.builtin import builtin_models
 from ai_bridge.ports import Model
 from ai_bridge.settings import ModelSettings
+from context.adapters.archive import Archive, Sealer, load_from
 from context.adapters.log_sqlite import SqliteLog
 from context.adapters.tokenizer_hf import load as load_tokenizer
-from context.block import Block, Bounds
 from context.hub import Ring
 from context.index import Index
 from context.ports import Log
@@ -44,7 +43,7 @@ from shared_storage.adapters.sqlite import SqliteStateStore
 from shared_storage.ports import StateStore
 
 log = logging.getLogger(__name__)
-RING_BYTES = 64 << 20
+RING_BYTES = 16 << 20  # for web processes that follow; older batches come from the log
 REBUILD_BYTES = 8 << 20
 CALLS = {
     **context_calls.CALLS,
@@ -57,6 +56,8 @@ CALLS = {
 
 def build_node(settings: Settings, *, term: int, log_: Log, state: StateStore) -> Node:
     """The object graph of one node; call it inside the event loop."""
+    archive = Archive(settings.data_dir)
+    sealer = Sealer(archive, log_)
     torch = TorchModel(str(worker_socket(settings))) if settings.torch_worker else None
     models: list[Model] = [*builtin_models()]
     if torch:
@@ -71,7 +72,15 @@ def build_node(settings: Settings, *, term: int, log_: Log, state: StateStore) -
     return Node(
         settings=settings,
         log=log_,
-        index=Index(_loader(log_), settings.search_cache_mb << 20),
+        archive=archive,
+        sealer=sealer,
+        index=Index(
+            load_from(archive, log_),
+            settings.search_cache_mb << 20,
+            sealed=archive.heads(),
+            slices=archive.slices,
+            on_closed=sealer.submit,
+        ),
         ring=Ring(RING_BYTES, newest=log_.bounds()[1]),
         types=types,
         state=state,
@@ -86,27 +95,14 @@ def build_node(settings: Settings, *, term: int, log_: Log, state: StateStore) -
     )
 
 
-def _loader(log_: Log) -> Callable[[Bounds], Block]:
-    """Read closed blocks again from the log."""
-
-    def load(bounds: Bounds) -> Block:
-        batches, after = [], bounds.first_offset - 1
-        while after < bounds.last_offset:
-            found = log_.read(after, max_bytes=2 << 20)
-            batches += [batch for batch in found if batch.first_offset <= bounds.last_offset]
-            after = found[-1].last_offset
-        return Block.of(batches)
-
-    return load
-
-
 def rebuild(node: Node, stopped: asyncio.Event) -> None:
-    """Apply the whole log to the index (in a thread); `not_ready` tells how far it is."""
-    newest, after = node.log.bounds()[1], -1
+    """Apply what is not sealed to the index (in a thread); `not_ready` tells how far it is."""
+    newest, after = node.log.bounds()[1], node.snapshot().newest
     while after < newest and not stopped.is_set():
         for batch in node.log.read(after, max_bytes=REBUILD_BYTES):
-            node.index.apply(batch)
-            after = batch.last_offset
+            if batch.first_offset > after:  # sealed, but a crash came before the log was trimmed
+                node.index.apply(batch)
+                after = batch.last_offset
         node.not_ready = f"reading the log into the index, {(after + 1) / (newest + 1):.0%} done"
 
 
@@ -131,6 +127,7 @@ async def run(settings: Settings, term: int) -> None:
 async def _serve(node: Node, probe: HealthProbe, stopped: asyncio.Event) -> None:
     """Take part in the work until told to stop."""
     await asyncio.to_thread(ai_calls.learn_from_log, node)
+    node.sealer.start()
     gc.freeze()  # what is here stays; young garbage is all that is worth looking at
     gc.set_threshold(50_000, 20, 50)
     node.not_ready = None

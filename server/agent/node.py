@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from ai_bridge.adapters.model_torch import TorchModel
 from ai_bridge.bridge import Bridge
+from context.adapters.archive import Archive, Sealer, read_after
 from context.adapters.committer import Committer
 from context.errors import ContextError, RateLimited
 from context.hub import Ring
@@ -44,6 +45,8 @@ class Node:
 
     settings: Settings
     log: Log
+    archive: Archive
+    sealer: Sealer
     index: Index
     ring: Ring
     types: Types
@@ -112,6 +115,10 @@ class Node:
         """Cursor text of an offset in this node's log."""
         return str(Cursor(self.log.epoch, offset))
 
+    def read_batches(self, after: int, *, max_bytes: int) -> list[Batch]:
+        """Whole batches after an offset, from the log or from sealed blocks."""
+        return read_after(self.archive, self.log, after, max_bytes=max_bytes)
+
     async def scan(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run work that reads blocks in a thread; raises RateLimited where too many wait."""
         if self._scans_waiting >= MAX_SEARCHES_WAITING:
@@ -144,5 +151,6 @@ class Node:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.committer.stop()
+        await asyncio.to_thread(self.sealer.stop)
         self._scans.shutdown(cancel_futures=True)
         self._parses.shutdown(cancel_futures=True)

@@ -6,7 +6,7 @@ from flask import Response, current_app
 
 from context.items import Item
 from context.packing import PackRequest
-from context.search import SearchRequest
+from context.request import SearchRequest
 from server.agent_client import AgentClient
 from server.api.operations import BEFORE, FILTERS, LIMIT, TIMES, Operation, Param
 from server.live import LiveFeed

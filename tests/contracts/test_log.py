@@ -89,6 +89,20 @@ def test_an_older_term_is_fenced_out(log: Log) -> None:
     assert log.bounds() == (0, 0)
 
 
+def test_trimming_drops_whole_batches_and_never_the_newest(log: Log) -> None:
+    for lines in ((b"a", b"b"), (b"c",), (b"d", b"e")):
+        receipt(log, draft(*lines, key=lines[0].decode()))
+    log.trim(0)
+    assert log.bounds() == (0, 4), "a batch that is needed in part stays whole"
+    log.trim(2)
+    assert log.bounds() == (3, 4)
+    assert [batch.text for batch in log.read(-1, max_bytes=1 << 20)] == [b"d\ne\n"]
+    log.trim(100)
+    assert log.bounds() == (3, 4)
+    assert receipt(log, draft(b"a", b"b", key="a")).replayed, "keys stay"
+    assert receipt(log, draft(b"f")).first_offset == 5
+
+
 @settings(max_examples=30, deadline=None)
 @given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=30), step=st.integers(1, 4000))
 def test_reading_in_pieces_gives_every_item_once(

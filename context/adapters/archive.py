@@ -1,0 +1,191 @@
+"""Sealed history: blocks in files, and the n-gram rows that tell which of them may match.
+
+Closed blocks are sealed in a thread of their own, several with one sync. Once they are durable the
+log drops their batches, so nothing is stored twice. A crash between the two leaves both, and the
+next start goes on behind the newest sealed block.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from context.adapters.blocks_fs import BlockFiles
+from context.adapters.slices_fs import SliceFiles
+from context.bitslices import BitSlices, prepare
+from context.block import Block, Bounds
+from context.errors import ContextError, NotFound
+from context.items import Batch
+from context.ngrams import Hasher
+from context.ports import Log
+from context.sealed import DamagedBlock, Head, Sealed, decode, encode, folds
+
+log = logging.getLogger(__name__)
+TOGETHER = 8  # blocks sealed with one sync, where so many wait
+RETRY_S = 5.0
+
+
+class Archive:
+    """What is sealed, for any thread; `seal` and `index` for one thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self._blocks = BlockFiles(folder / "blocks")
+        self._rows = SliceFiles(folder / "rows")
+        self._hasher: Hasher | None = None
+        self.slices = BitSlices(self._rows.list())
+
+    def heads(self) -> list[Head]:
+        """Heads of all sealed blocks, ascending."""
+        return self._blocks.list()
+
+    def read(self, first: int) -> Sealed:
+        """The sealed block that begins at an offset.
+
+        Raises NotFound where none does, DamagedBlock naming the offset and what is damaged.
+        """
+        try:
+            return decode(self._blocks.get(first))
+        except DamagedBlock as exc:
+            raise DamagedBlock(f"block at offset {first}: {exc.detail}") from exc
+
+    def seal(self, blocks: Sequence[Sealed]) -> None:
+        """Make blocks durable and searchable by their n-grams. Raises StorageFull."""
+        self._blocks.put([encode(sealed) for sealed in blocks])
+        for sealed in blocks:
+            self.index(sealed.block)
+
+    def index(self, block: Block) -> None:
+        """Add a sealed block's n-grams; a full group is written and the next one begun."""
+        if self._hasher is None:  # compiles its loop where no other start has
+            self._hasher = Hasher()
+            prepare()
+        group = self.slices.open
+        bitmap = self._hasher.bitmap(block.text)
+        group.add(block.first_offset, bitmap, folds=folds(block.text))
+        if group.count == group.size:
+            first = int(group.firsts[0])
+            self.slices.settle(self._rows.put(first, group.close()))
+
+    def unindexed(self) -> list[int]:
+        """First offsets of sealed blocks that no group knows: the open group of an earlier run."""
+        known = {first for group in self.slices.closed for first in group.firsts.tolist()}
+        firsts = [head.bounds.first_offset for head in self.heads()]
+        return [first for first in firsts if first not in known]
+
+
+class Sealer:
+    """The thread that seals what the index closes."""
+
+    def __init__(self, archive: Archive, log_: Log) -> None:
+        self._archive, self._log = archive, log_
+        self._waiting: deque[Bounds] = deque()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="sealer", daemon=True)
+
+    def start(self) -> None:
+        """Begin; blocks submitted before are sealed too."""
+        self._thread.start()
+
+    def submit(self, bounds: Bounds) -> None:
+        """Seal the closed block of these bounds, soon."""
+        with self._wake:
+            self._waiting.append(bounds)
+            self._wake.notify()
+
+    def stop(self) -> None:
+        """End after the blocks at hand; the rest stays in the log and is sealed next time."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._thread.join()
+
+    @property
+    def waiting(self) -> int:
+        """Closed blocks not sealed yet."""
+        return len(self._waiting)
+
+    def _run(self) -> None:
+        try:
+            for first in self._archive.unindexed():
+                if self._stopping:
+                    return
+                self._archive.index(self._archive.read(first).block)
+        except ContextError as exc:
+            log.error("sealed blocks without n-grams", extra={"reason": exc.detail})
+        while self._next():
+            try:
+                self._seal()
+            except ContextError as exc:  # a full disk: everything is still in the log
+                log.warning("blocks not sealed", extra={"reason": exc.detail})
+                with self._wake:
+                    self._wake.wait_for(lambda: self._stopping, RETRY_S)
+
+    def _next(self) -> bool:
+        with self._wake:
+            self._wake.wait_for(lambda: self._stopping or self._waiting)
+            return not self._stopping
+
+    def _seal(self) -> None:
+        bounds = [self._waiting[i] for i in range(min(TOGETHER, len(self._waiting)))]
+        self._archive.seal([_sealed(self._log, each) for each in bounds])
+        self._log.trim(bounds[-1].last_offset)
+        for _ in bounds:
+            self._waiting.popleft()
+
+
+def _sealed(log_: Log, bounds: Bounds) -> Sealed:
+    batches = batches_of(log_, bounds)
+    first = batches[0].first_offset
+    terms: list[tuple[int, int]] = []
+    for batch in batches:
+        if not terms or terms[-1][1] != batch.term:
+            terms.append((batch.first_offset - first, batch.term))
+    return Sealed(Block.of(batches), tuple(terms))
+
+
+def batches_of(log_: Log, bounds: Bounds) -> list[Batch]:
+    """The batches of a closed block; raises NotFound where the log has dropped them."""
+    batches: list[Batch] = []
+    after = bounds.first_offset - 1
+    while after < bounds.last_offset:
+        found = log_.read(after, max_bytes=bounds.nbytes)
+        if not found or found[0].first_offset != after + 1:
+            raise NotFound(f"the log does not hold offset {after + 1} any more")
+        batches += [batch for batch in found if batch.last_offset <= bounds.last_offset]
+        after = batches[-1].last_offset
+    return batches
+
+
+def load_from(archive: Archive, log_: Log) -> Callable[[Bounds], Block]:
+    """How the index reads a closed block again: sealed, or where it is not yet from the log."""
+
+    def load(bounds: Bounds) -> Block:
+        try:
+            return archive.read(bounds.first_offset).block
+        except NotFound:
+            pass
+        try:
+            return Block.of(batches_of(log_, bounds))
+        except NotFound:  # it was sealed, and the log trimmed, between the two
+            return archive.read(bounds.first_offset).block
+
+    return load
+
+
+def read_after(archive: Archive, log_: Log, after: int, *, max_bytes: int) -> list[Batch]:
+    """Batches holding items after an offset, in order, from wherever they lie; [] at the end.
+
+    Where history is missing they begin later: the first one's offset tells.
+    """
+    found = log_.read(after, max_bytes=max_bytes)
+    if found and found[0].first_offset <= after + 1:
+        return found
+    for head in archive.heads():
+        if head.bounds.last_offset > after:
+            sealed = archive.read(head.bounds.first_offset)
+            return [batch for batch in sealed.batches() if batch.last_offset > after]
+    return found
