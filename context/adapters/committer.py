@@ -13,7 +13,6 @@ from context.errors import RateLimited
 from context.items import Batch
 from context.ports import Draft, Log, Receipt
 
-
 log = logging.getLogger(__name__)
 
 
