@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,3 +35,21 @@ def own_node(tmp_path: Path) -> Iterator[NodeProcess]:
     """A node of the test's own, running, which it may stop, kill and start again."""
     with NodeProcess(tmp_path / "data", None, "--id", "alpha") as running:
         yield running
+
+
+@pytest.fixture
+def unharmed(node: NodeProcess) -> Iterator[None]:
+    """After each attack the node answers within a second, and no process of it was replaced."""
+    before = set(node.pids())
+    yield
+    # What an attack has broken stays so; what a busy machine delays once does not.
+    assert min(_ordinary_request_s(node.client) for _ in range(3)) < 1
+    assert set(node.pids()) == before
+
+
+def _ordinary_request_s(api: Api) -> float:
+    started = time.monotonic()
+    api.ingest({"type": "still_well", "data": {}})
+    found = api.post("/api/context/search", json={"query": "still_well", "limit": 1})
+    assert len(found.json()["items"]) == 1
+    return time.monotonic() - started
