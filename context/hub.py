@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from context.block import Block
 from context.items import Batch
 
 Frame = TypeVar("Frame")
+Matches = Mapping[int, NDArray[np.intp]]  # number of a standing query -> indices of lines
 FRAMED_ENTRIES = 64  # newest entries that keep the frames made of them: bounds the memory
 
 
@@ -24,13 +29,19 @@ class Entry:
     """A batch in the ring, and what subscribers with the same wish have made of it."""
 
     batch: Batch
+    matches: Matches = field(default_factory=dict)
     _made: dict[Hashable, object] = field(default_factory=dict)
 
-    def made(self, wish: Hashable, make: Callable[[Batch], Frame]) -> Frame:
+    @property
+    def block(self) -> Block:
+        """The batch with its columns."""
+        return self.made(Block, lambda entry: Block.of([entry.batch]))
+
+    def made(self, wish: Hashable, make: Callable[[Entry], Frame]) -> Frame:
         """The frame for this wish: made once, then the same object for every subscriber."""
         frame = self._made.get(wish)
         if frame is None:
-            frame = self._made[wish] = make(self.batch)
+            frame = self._made[wish] = make(self)
         return frame  # type: ignore[return-value]
 
     def forget(self) -> None:
@@ -52,11 +63,11 @@ class Ring:
         """Offset of the newest item ever added (or the start value)."""
         return self._newest
 
-    def add(self, batch: Batch) -> None:
-        """Add the batch that follows the newest one."""
+    def add(self, batch: Batch, matches: Matches | None = None) -> None:
+        """Add the batch that follows the newest one, and which lines standing queries match."""
         if batch.first_offset != self._newest + 1:
             raise ValueError(f"batch at {batch.first_offset} does not follow {self._newest}")
-        self._entries.append(Entry(batch))
+        self._entries.append(Entry(batch, matches or {}))
         if len(self._entries) > FRAMED_ENTRIES:
             self._entries[-1 - FRAMED_ENTRIES].forget()
         self._newest = batch.last_offset

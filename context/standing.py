@@ -29,7 +29,7 @@ from context.prefilter import exactly, superset
 from context.query import Matcher, compile_matcher
 
 MAX_QUERIES = 50_000
-MAX_ALONE = 256  # queries that no literal tells apart: each costs a scan of its own
+MAX_ALONE = 32  # queries that no literal tells apart: each costs a scan of its own
 QUICK = 8192  # cost that compiles in about 0.1 s
 _PATTERN_COST = 32  # of compiling a pattern, beside plain text
 _RATIO = 4  # of a level to the next smaller one, at least

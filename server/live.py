@@ -6,36 +6,49 @@ import logging
 import os
 import threading
 import time
+import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from context.block import Block
+from context.adapters.standing_compiler import StandingCompiler
 from context.errors import BadCursor
-from context.hub import Entry, Ring
+from context.hub import Entry, Matches, Ring
 from context.items import Batch, Cursor, encode_item
+from context.query import Matcher
 from context.request import StreamRequest
+from context.standing import StandingSet
 from server.agent_client import AgentClient, AgentUnavailable
 
 log = logging.getLogger(__name__)
 RING_BYTES = 32 << 20
 RECONNECT_S = 0.2
 
+_NONE = np.empty(0, dtype=np.intp)
 _piece = msgspec.msgpack.Decoder(tuple[list[tuple[int, float, bytes]], int, int]).decode
 
 
 class LiveFeed:
     """Follows the agent's log in a thread of its own and wakes subscribers."""
 
-    def __init__(self, agent: AgentClient) -> None:
+    def __init__(
+        self, agent: AgentClient, offload: Callable[[Callable[[], Any]], Any] = lambda work: work()
+    ) -> None:
+        """`offload` runs long work without stopping green threads (`runtime.offload`)."""
         self.agent = agent
         self.epoch = ""
         self.subscribers = 0
         self._ring = Ring(RING_BYTES)
         self._changed = threading.Condition()
         self._listeners: list[Callable[[Batch], None]] = []
+        self._standing = StandingSet()
+        self._compiler = StandingCompiler(self._standing, self._changed, offload)
+        self._left: deque[int] = deque()  # standing queries nobody waits for any more
 
     def on_batch(self, listener: Callable[[Batch], None]) -> None:
         """Call `listener` with every batch that comes from now on."""
@@ -57,6 +70,22 @@ class LiveFeed:
         with self._changed:
             return self._changed.wait_for(lambda: self._ring.newest > offset, timeout_s)
 
+    def stand(self, subscriber: object, matcher: Matcher) -> tuple[int, int]:
+        """Match a query against every batch from now on, once for all who wait for it.
+
+        Returns its number in `Entry.matches`, and the newest offset not matched. It ends with the
+        subscriber's life. Raises RateLimited where too many run.
+        """
+        with self._changed:
+            number = self._standing.add(
+                matcher.query, regex=matcher.regex, ignore_case=matcher.ignore_case
+            )
+            since = self._ring.newest
+        # Only noted there: the collector may run anywhere, also in the middle of a match.
+        weakref.finalize(subscriber, self._left.append, number)
+        self._compiler.wake()
+        return number, since
+
     def _follow(self) -> None:
         while True:
             try:
@@ -72,10 +101,18 @@ class LiveFeed:
 
     def _add(self, batch: Batch) -> None:
         with self._changed:
-            self._ring.add(batch)
+            while self._left:
+                self._standing.remove(self._left.popleft())
+            self._ring.add(batch, self._matches(batch))
             self._changed.notify_all()
         for listener in self._listeners:
             listener(batch)
+
+    def _matches(self, batch: Batch) -> Matches:
+        if not len(self._standing):
+            return {}
+        ends = np.flatnonzero(np.frombuffer(batch.text, dtype=np.uint8) == ord("\n"))
+        return self._standing.match(batch.text, ends.astype(np.int32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +147,11 @@ class Subscription:
             if value is not None and name != "after"
         }
         self._selection = asked.selection()
+        matcher = self._selection.matcher
+        self._standing: int | None = None
+        self._since = -1
+        if matcher:
+            self._standing, self._since = feed.stand(self, matcher)
         start = feed.agent.json("as_of")
         self._pending: Gap | None = None
         self.as_of = Cursor(feed.epoch, start["newest"])
@@ -159,13 +201,21 @@ class Subscription:
                 break
         return Delivery(items, self.offset)
 
-    def _matching(self, batch: Batch) -> list[tuple[int, bytes]]:
-        block = Block.of([batch])
+    def _matching(self, entry: Entry) -> list[tuple[int, bytes]]:
+        batch, block = entry.batch, entry.block
         first, epoch = batch.first_offset, self._feed.epoch
         return [
             (first + i, encode_item(epoch, first + i, batch.ingested_at, block.line(i)))
-            for i in self._selection.select(block).tolist()
+            for i in self._lines(entry).tolist()
         ]
+
+    def _lines(self, entry: Entry) -> NDArray[np.intp]:
+        """What passes; the standing query was matched when the batch came, if it stood then."""
+        if self._standing is None or entry.batch.first_offset <= self._since:
+            return self._selection.select(entry.block)
+        lines = entry.matches.get(self._standing, _NONE)
+        mask = entry.block.mask(self._selection.filter, 0, entry.block.count)
+        return lines if mask is None else lines[mask[lines]]
 
     def _from_log(self) -> Delivery | Gap:
         answer = self._feed.agent.call("read", {"args": self._asked, "after": self.offset})

@@ -35,6 +35,19 @@ def patch(mode: str) -> None:
         importlib.import_module("gevent.monkey").patch_all()
 
 
+def offload(mode: str) -> Callable[[Callable[[], Any]], Any]:
+    """How to run long work in a thread of the operating system, where threads are green."""
+    if mode == "eventlet":
+        execute: Callable[[Callable[[], Any]], Any]
+        execute = importlib.import_module("eventlet.tpool").execute
+        return execute
+    if mode == "gevent":
+        apply: Callable[[Callable[[], Any]], Any]
+        apply = importlib.import_module("gevent").get_hub().threadpool.apply
+        return apply
+    return lambda work: work()
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A listening TCP socket; raises OSError naming the address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -36,7 +36,7 @@ def main() -> None:
         announce_refused(f"port={settings.port}: {exc}; choose another with --port")
         raise SystemExit(1) from exc
     agent = AgentClient(agent_socket(settings))
-    feed = LiveFeed(agent)
+    feed = LiveFeed(agent, runtime.offload(settings.async_mode))
     _wait_for(agent)
     feed.start()
     app, _ = create_app(settings, agent, feed)

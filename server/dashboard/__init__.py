@@ -11,17 +11,18 @@ from pathlib import Path
 from flask import Blueprint, Response, render_template
 
 HERE = Path(__file__).parent
-# Nothing inline and nothing from elsewhere: an item's text can never become script, style or a
-# request to another machine. SSE, fetch and images are this node's own.
+# Nothing inline, nothing from elsewhere, and no way at all for text to be parsed as HTML: what an
+# item holds can never become script, style or a request to another machine.
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'self'",
         "connect-src 'self'",
-        "img-src 'self' data:",
         "object-src 'none'",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
     )
 )
 

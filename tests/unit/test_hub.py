@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from context.hub import FRAMED_ENTRIES, Ring
+from context.hub import FRAMED_ENTRIES, Entry, Ring
 from context.items import Batch
 
 
@@ -68,8 +68,8 @@ def test_a_hole_is_refused() -> None:
 def test_a_frame_is_made_once_for_all_who_wish_the_same() -> None:
     ring, made = Ring(10_000), []
 
-    def make(one: Batch) -> bytes:
-        made.append(one.first_offset)
+    def make(one: Entry) -> bytes:
+        made.append(one.batch.first_offset)
         return b"frame"
 
     for i in range(FRAMED_ENTRIES + 2):
