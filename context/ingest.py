@@ -23,6 +23,8 @@ MAX_ERRORS = 20
 LATEST = 1e11  # unix seconds: the year 5138. Milliseconds of today are larger
 CHUNK_BYTES = 256 * 1024  # one C call holds the interpreter; this bounds it to about 2 ms
 
+MAX_RAW_BYTES = 8 * MAX_ITEM_BYTES  # of one item as sent, with its escapes and white space
+
 _decode_item = msgspec.json.Decoder(Item)
 _decode_items = msgspec.json.Decoder(list[Item])
 _decode_raws = msgspec.json.Decoder(list[msgspec.Raw])
@@ -44,6 +46,8 @@ def parse_json(body: bytes, types: Types, *, now: float) -> tuple[int, bytes]:
     start = body.lstrip(b" \t\r\n")[:1]
     try:
         if start == b"{":
+            if len(body) > MAX_RAW_BYTES:
+                raise refused([_too_long(0)])
             return 1, _lines([_decode_item.decode(body)], types, now=now, first=0)
         if start != b"[":
             raise InvalidJson("the body must be one item (a JSON object) or an array of items")
@@ -94,6 +98,11 @@ def _lines(items: Sequence[Item], types: Types, *, now: float, first: int) -> by
     return text
 
 
+def _too_long(index: int) -> FieldError:
+    message = f"is too long: at most {MAX_RAW_BYTES} bytes are read of one item"
+    return {"index": index, "field": "", "message": message}
+
+
 def _timestamp(value: float) -> tuple[str, str] | None:
     if -LATEST <= value <= LATEST:
         return None
@@ -134,6 +143,8 @@ def _ndjson_chunks(body: bytes) -> Iterator[list[Item]]:
     start = 0
     while start < len(body):
         end = body.find(b"\n", min(start + CHUNK_BYTES, len(body) - 1)) + 1 or len(body)
+        if end - start > MAX_RAW_BYTES:  # one line fills it; decoding it would stop everything
+            raise refused([_too_long(body.count(b"\n", 0, start + CHUNK_BYTES))])
         items = _decode_item.decode_lines(body[start:end])
         if items:
             yield items

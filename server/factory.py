@@ -12,7 +12,7 @@ from flask.json.provider import DefaultJSONProvider
 from flask_socketio import SocketIO
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import GaugeMetricFamily
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import Forbidden, HTTPException
 
 from server import problems
 from server.agent_client import AgentClient
@@ -26,7 +26,7 @@ from server.realtime import FastJson, Realtime
 
 log = logging.getLogger(__name__)
 VERSION = "0.1.0"
-CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+CODES = {403: "forbidden", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
 class WebMetrics:
@@ -73,7 +73,11 @@ def create_app(settings: Settings, agent: AgentClient, feed: LiveFeed) -> tuple[
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     cast(DefaultJSONProvider, app.json).sort_keys = False
     app.extensions.update(
-        agent=agent, live_feed=feed, web_metrics=WebMetrics(feed), in_flight=InFlight()
+        agent=agent,
+        live_feed=feed,
+        web_metrics=WebMetrics(feed),
+        in_flight=InFlight(),
+        cors_origins=settings.cors_origins,
     )
     operations = (
         *context.OPERATIONS,
@@ -111,6 +115,20 @@ def _begin() -> None:
     g.request_id = g.serving.enter_context(serving(given if usable else ""))
     g.started = time.perf_counter()
     current_app.extensions["in_flight"].enter()
+    _refuse_other_sites()
+
+
+def _refuse_other_sites() -> None:
+    """A page of another site must not make the browser of somebody here change anything.
+
+    Browsers name the page's origin with every such request; programs name none.
+    """
+    origin = request.headers.get("Origin")
+    if request.method in ("GET", "HEAD", "OPTIONS") or origin is None:
+        return
+    allowed: tuple[str, ...] = current_app.extensions["cors_origins"]
+    if origin != f"{request.scheme}://{request.host}" and origin not in allowed:
+        raise Forbidden(f"a page of {origin[:100]} may not call this node; see cors_origins")
 
 
 def _finish(response: Response) -> Response:

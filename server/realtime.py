@@ -146,17 +146,13 @@ class Realtime:
         """Tell everybody of the consensus' decisions, an emergency stop and a new term, unasked."""
         if batch.term > self._term:
             self._tell_leader()
-        for mark, prefix, event in _ANNOUNCED:
-            for line in _lines_with(mark, batch.text):
-                if line.startswith(prefix):
-                    self._io.emit(event, msgspec.json.decode(line)["data"])
-
-
-# What every such line holds, how it begins, and the event. The mark makes the search cheap.
-_ANNOUNCED = (
-    (b'"model":"consensus"', b'{"type":"ai_decision"', "decision"),
-    (b'{"type":"emergency_stop"', b'{"type":"emergency_stop"', "emergency_stop"),
-)
+        for line in _lines_with(b'"model":"consensus"', batch.text):
+            if line.startswith(b'{"type":"ai_decision"'):
+                self._io.emit("decision", msgspec.json.decode(line)["data"])
+        if b'{"type":"emergency_stop"' in batch.text:
+            # Such an item only says when to look: anybody may store one.
+            with contextlib.suppress(AgentUnavailable, CallFailed):
+                self._io.emit("emergency_stop", self._agent.json("control"))
 
 
 def _lines_with(mark: bytes, text: bytes) -> Iterator[bytes]:

@@ -108,7 +108,7 @@ def _serve_eventlet(app: Any, sock: socket.socket) -> None:
         log_output=False,
         max_size=MAX_CONNECTIONS,
         minimum_chunk_size=1,  # server-sent events leave at once instead of in 4 KiB pieces
-        socket_timeout=None,
+        socket_timeout=75,  # of one read or write: whoever sends half a request does not stay
         keepalive=75,
     )
 

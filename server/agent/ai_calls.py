@@ -1,4 +1,8 @@
-"""Calls on models and decisions. The log holds every decision and outcome; weights follow it."""
+"""Calls on models and decisions.
+
+Decisions are items of the log. Outcomes are kept apart, because anybody may store an item: what the
+models learn comes through the outcome call alone, and weights are a fold over what it was told.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import Any
 import msgspec
 
 from ai_bridge.consensus import replay
-from ai_bridge.errors import InvalidRecord, InvalidRequest, UnknownModel
+from ai_bridge.errors import InvalidRequest, UnknownModel
 from ai_bridge.ports import Question
 from ai_bridge.record import outcome_event
 from ai_bridge.requests import DecideRequest, ModelPatch, ReplayRequest, parse
@@ -19,9 +23,8 @@ from context.errors import NotFound
 from context.filter import Filter
 from context.ingest import make_item
 from context.packing import PackRequest
-from context.query import Selection
 from context.request import LatestRequest, SearchRequest, parse_latest
-from context.search import latest, read_forward, search
+from context.search import latest, search
 from server.agent import answers
 from server.agent.context_calls import body_json
 from server.agent.node import Node
@@ -32,6 +35,7 @@ WINDOW_ITEMS = 1000  # newest market items of a symbol that models look at
 CONTEXT_ITEMS = 200  # newest items that are packed as the decision's context
 DECISION, OUTCOME = "ai_decision", "ai_outcome"
 FIND_DEADLINE_MS = 10_000
+MAX_OUTCOMES = 10_000_000
 
 
 async def decide(node: Node, request: Request) -> Answer:
@@ -149,12 +153,12 @@ async def decision(node: Node, request: Request) -> Answer:
 
 async def _find(node: Node, decision_id: str) -> dict[str, Any]:
     needle = '"decision_id":' + msgspec.json.encode(decision_id).decode()
-    asked = SearchRequest(query=needle, type=DECISION, limit=10, deadline_ms=FIND_DEADLINE_MS)
+    asked = SearchRequest(query=needle, type=DECISION, limit=1000, deadline_ms=FIND_DEADLINE_MS)
     found = await node.scan(
         search, node.snapshot(), asked, epoch=node.log.epoch, clock=time.monotonic
     )
     shown = node_decision(node)
-    for raw in found["items"]:
+    for raw in reversed(found["items"]):  # whoever repeats an id later does not shadow it
         candidate: dict[str, Any] = shown(raw)
         if candidate.get("decision_id") == decision_id:
             return candidate
@@ -174,9 +178,11 @@ async def outcome(node: Node, request: Request) -> Answer:
     async with node.outcomes:
         applied = ledger.outcome_of(decision_id) is None
         if applied:
-            item = make_item(OUTCOME, event, source=node.settings.node_id)
-            await node.append_items([item])
+            stored = msgspec.json.encode(event)
+            await asyncio.to_thread(node.state.put, OUTCOME, decision_id, stored, now=time.time())
             ledger.apply(event, event["outcome"])
+            item = make_item(OUTCOME, event, source=node.settings.node_id)
+            await node.append_items([item])  # for people and streams; nothing is learned from it
     return answers.json(
         {
             "decision_id": decision_id,
@@ -194,20 +200,11 @@ async def replay_decision(node: Node, request: Request) -> Answer:
     return answers.json(replay(record, without=tuple(asked.without)))
 
 
-def learn_from_log(node: Node) -> int:
-    """Fold every outcome in the log into the ledger (at the start); returns how many."""
-    wish = Selection(Filter(types=frozenset({OUTCOME})), None)
-    snapshot, after, count = node.snapshot(), -1, 0
-    while after < snapshot.newest:
-        lines, after = read_forward(snapshot, after, wish, max_items=1000, max_bytes=8 << 20)
-        for _, _, line in lines:
-            event = msgspec.json.decode(line)["data"]
-            try:
-                node.bridge.ledger.apply(event, event.get("outcome"))
-                count += 1
-            except InvalidRecord:
-                continue  # anybody may store an item of this type; only true events count
-    return count
+def recall_outcomes(node: Node) -> None:
+    """Fold every outcome ever told, in order, into the ledger (at the start)."""
+    for stored in node.state.list(OUTCOME, limit=MAX_OUTCOMES, newest_first=False):
+        event = msgspec.json.decode(stored.value)
+        node.bridge.ledger.apply(event, event["outcome"])
 
 
 CALLS = {

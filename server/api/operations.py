@@ -11,6 +11,7 @@ import msgspec
 from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
+from context.errors import InvalidRequest
 from server.agent_client import AgentClient
 
 
@@ -72,24 +73,30 @@ def blueprint(name: str, operations: tuple[Operation, ...]) -> Blueprint:
         made.add_url_rule(
             operation.path,
             endpoint=operation.endpoint,
-            view_func=operation.view or _forwarder(operation.call),
+            view_func=operation.view or _forwarder(operation),
             methods=[operation.method],
         )
     return made
 
 
-def _forwarder(call: str) -> Callable[..., Response]:
+def _forwarder(operation: Operation) -> Callable[..., Response]:
+    known = {param.name for param in operation.params if param.where == "query"}
+
     def view(**path: Any) -> Response:
         agent: AgentClient = current_app.extensions["agent"]
         # `consistency` and `min_cursor` say which node may answer; a single node is always current.
         args = {k: v for k, v in request.args.items() if k not in ROUTING}
+        unknown = next(iter(args.keys() - known), None)
+        if unknown is not None:
+            listed = ", ".join(sorted(known)) or "none"
+            raise InvalidRequest(f"{unknown[:80]!r} is not an option here; known are: {listed}")
         params: dict[str, Any] = {"args": args}
         for header, name in HEADERS.items():
             value = request.headers.get(header)
             if value is not None:
                 params[name] = value
         params.update({name: str(value) for name, value in path.items()})  # of any size
-        answer = agent.call(call, params, _body())
+        answer = agent.call(operation.call, params, _body())
         return Response(answer.body, answer.status, answer.headers)
 
     return view

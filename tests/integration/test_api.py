@@ -314,3 +314,16 @@ def test_concurrent_batches_stay_whole_and_offsets_dense(api: Api, source: str) 
         assert len({item["data"]["symbol"] for item in batch}) == 1
         assert [item["data"]["price"] for item in batch] == [0, 1, 2, 3, 4]
         assert batch[4]["offset"] - batch[0]["offset"] == 4
+
+
+def test_pages_of_other_sites_cannot_change_anything(api: Api) -> None:
+    """A browser sends a foreign page's form without asking; the node must refuse it."""
+    for origin in ("https://evil.example", "null"):
+        answer = api.post(
+            "/api/control/emergency-stop",
+            data="{}",
+            headers={"Origin": origin, "Content-Type": "text/plain"},
+        )
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    assert api.get("/api/control").json()["emergency_stop"] is False
+    assert api.post("/api/control/resume", headers={"Origin": api.url}).status_code == 200

@@ -78,9 +78,6 @@ def test_everything_is_durable(own_node: NodeProcess, end: Callable[[NodeProcess
         assert reader.wait_items(1)[0]["type"] == "later"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="learn_from_log folds in every ai_outcome item, whoever stored it"
-)
 def test_a_forged_outcome_teaches_nothing(own_node: NodeProcess) -> None:
     """Items are anybody's; what models learn comes through the outcome call alone."""
     node, api = own_node, own_node.client
