@@ -77,7 +77,7 @@ export class Search {
     this.empty.hidden = this.found > 0 || partial;
     setText(this.empty, "Nothing matches. Upper and lower case differ unless told otherwise.");
     const hits = `${count(this.found)}${next ? "+" : ""} ${this.found === 1 && !next ? "item" : "items"}`;
-    const seen = `${bytes(scanned.bytes)} read, ${count(scanned.skipped)} of ${count(scanned.blocks)} blocks skipped`;
+    const seen = `${bytes(scanned.bytes)} read, ${count(scanned.skipped)} of ${count(scanned.blocks + scanned.skipped)} blocks skipped`;
     const cut = partial ? " Not finished in time: “older” goes on from here." : "";
     this.say(`${hits} in ${milliseconds(elapsed)} · ${seen}.${cut}`);
   }
