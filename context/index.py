@@ -83,6 +83,10 @@ class Index:
         """When the item became durable, and its line; None where it is not here."""
         return self._now.item(offset)
 
+    def block(self, bounds: Bounds) -> Block:
+        """A closed block, from memory where it is there."""
+        return self._cache.get(bounds)
+
     def stats(self) -> dict[str, Any]:
         """Counts by type and source, sizes, and where the index begins and ends."""
         now = self._now

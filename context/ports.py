@@ -56,6 +56,9 @@ class Log(Protocol):
     def bounds(self) -> tuple[int, int]:
         """Oldest offset still here and newest offset; (0, -1) where the log is empty."""
 
+    def terms(self, first: int, last: int) -> list[tuple[int, int]]:
+        """The terms that wrote the batches from offset `first` to `last`, each with its first."""
+
     def trim(self, through: int) -> None:
         """Drop batches whose items all lie at or below an offset: they are kept elsewhere.
 

@@ -25,6 +25,7 @@ from context.sealed import DamagedBlock, Head, Sealed, decode, encode, folds
 
 log = logging.getLogger(__name__)
 TOGETHER = 8  # blocks sealed with one sync, where so many wait
+GATHER_S = 2.0
 RETRY_S = 5.0
 
 
@@ -57,11 +58,16 @@ class Archive:
         for sealed in blocks:
             self.index(sealed.block)
 
+    def prepare(self) -> None:
+        """Load the compiled loops, or compile them where no other start has: a second or so."""
+        self._hasher = Hasher()
+        prepare()
+
     def index(self, block: Block) -> None:
         """Add a sealed block's n-grams; a full group is written and the next one begun."""
-        if self._hasher is None:  # compiles its loop where no other start has
-            self._hasher = Hasher()
-            prepare()
+        if self._hasher is None:
+            self.prepare()
+            assert self._hasher
         group = self.slices.open
         bitmap = self._hasher.bitmap(block.text)
         group.add(block.first_offset, bitmap, folds=folds(block.text))
@@ -81,13 +87,15 @@ class Sealer:
 
     def __init__(self, archive: Archive, log_: Log) -> None:
         self._archive, self._log = archive, log_
+        self._load: Callable[[Bounds], Block] = load_from(archive, log_)
         self._waiting: deque[Bounds] = deque()
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="sealer", daemon=True)
 
-    def start(self) -> None:
-        """Begin; blocks submitted before are sealed too."""
+    def start(self, load: Callable[[Bounds], Block] | None = None) -> None:
+        """Begin; blocks submitted before are sealed too. `load` may know them from memory."""
+        self._load = load or self._load
         self._thread.start()
 
     def submit(self, bounds: Bounds) -> None:
@@ -109,6 +117,7 @@ class Sealer:
         return len(self._waiting)
 
     def _run(self) -> None:
+        self._archive.prepare()
         try:
             for first in self._archive.unindexed():
                 if self._stopping:
@@ -125,26 +134,23 @@ class Sealer:
                     self._wake.wait_for(lambda: self._stopping, RETRY_S)
 
     def _next(self) -> bool:
+        """Wait for work: a little longer for more, as one sync serves several blocks."""
         with self._wake:
             self._wake.wait_for(lambda: self._stopping or self._waiting)
+            self._wake.wait_for(lambda: self._stopping or len(self._waiting) >= TOGETHER, GATHER_S)
             return not self._stopping
 
     def _seal(self) -> None:
         bounds = [self._waiting[i] for i in range(min(TOGETHER, len(self._waiting)))]
-        self._archive.seal([_sealed(self._log, each) for each in bounds])
+        self._archive.seal([self._sealed(each) for each in bounds])
         self._log.trim(bounds[-1].last_offset)
         for _ in bounds:
             self._waiting.popleft()
 
-
-def _sealed(log_: Log, bounds: Bounds) -> Sealed:
-    batches = batches_of(log_, bounds)
-    first = batches[0].first_offset
-    terms: list[tuple[int, int]] = []
-    for batch in batches:
-        if not terms or terms[-1][1] != batch.term:
-            terms.append((batch.first_offset - first, batch.term))
-    return Sealed(Block.of(batches), tuple(terms))
+    def _sealed(self, bounds: Bounds) -> Sealed:
+        first = bounds.first_offset
+        terms = self._log.terms(first, bounds.last_offset)
+        return Sealed(self._load(bounds), tuple((offset - first, term) for offset, term in terms))
 
 
 def batches_of(log_: Log, bounds: Bounds) -> list[Batch]:

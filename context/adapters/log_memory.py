@@ -48,6 +48,14 @@ class MemoryLog:
             return 0, -1
         return self._batches[0].first_offset, self._batches[-1].last_offset
 
+    def terms(self, first: int, last: int) -> list[tuple[int, int]]:
+        """See `context.ports.Log`."""
+        found: dict[int, int] = {}
+        for batch in self._batches:
+            if first <= batch.first_offset <= last:
+                found.setdefault(batch.term, batch.first_offset)
+        return [(offset, term) for term, offset in found.items()]
+
     def trim(self, through: int) -> None:
         """See `context.ports.Log`."""
         kept = bisect_right(self._batches, through, key=lambda batch: batch.last_offset)

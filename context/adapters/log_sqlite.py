@@ -93,6 +93,18 @@ class SqliteLog:
         row = self._reader().execute("SELECT min(first_offset) FROM batches").fetchone()
         return (row[0] or 0), self._newest()
 
+    def terms(self, first: int, last: int) -> list[tuple[int, int]]:
+        """The terms that wrote a range; see `context.ports.Log`. They only ever grow."""
+        return (
+            self._reader()
+            .execute(
+                "SELECT min(first_offset), term FROM batches"
+                " WHERE first_offset BETWEEN ? AND ? GROUP BY term ORDER BY term",
+                (first, last),
+            )
+            .fetchall()
+        )
+
     def trim(self, through: int) -> None:
         """Drop whole batches up to an offset; see `context.ports.Log`. Pages are used again."""
         db = sqlite3.connect(self._path, isolation_level=None)

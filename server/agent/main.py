@@ -127,7 +127,7 @@ async def run(settings: Settings, term: int) -> None:
 async def _serve(node: Node, probe: HealthProbe, stopped: asyncio.Event) -> None:
     """Take part in the work until told to stop."""
     await asyncio.to_thread(ai_calls.recall_outcomes, node)
-    node.sealer.start()
+    node.sealer.start(node.index.block)
     gc.freeze()  # what is here stays; young garbage is all that is worth looking at
     gc.set_threshold(50_000, 20, 50)
     node.not_ready = None

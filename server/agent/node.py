@@ -29,6 +29,7 @@ from shared_storage.ports import StateStore
 
 T = TypeVar("T")
 MAX_SEARCHES_WAITING = 64
+AT_ONCE_BYTES = 256 * 1024  # parsed in about a millisecond: a thread would cost more
 
 
 class NotReady(ContextError):
@@ -131,7 +132,7 @@ class Node:
 
     async def parse(self, size: int, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run work on a body: small ones at once, large ones in a thread."""
-        if size <= 64 * 1024:
+        if size <= AT_ONCE_BYTES:
             return work(*args, **kwargs)
         return await self.loop.run_in_executor(self._parses, partial(work, *args, **kwargs))
 

@@ -89,6 +89,14 @@ def test_an_older_term_is_fenced_out(log: Log) -> None:
     assert log.bounds() == (0, 0)
 
 
+def test_terms_are_told_with_the_offsets_where_they_begin(log: Log) -> None:
+    for term, lines in ((1, (b"a", b"b")), (1, (b"c",)), (4, (b"d", b"e")), (4, (b"f",))):
+        receipt(log, draft(*lines), term=term)
+    assert log.terms(0, 5) == [(0, 1), (3, 4)]
+    assert log.terms(2, 2) == [(2, 1)]
+    assert log.terms(5, 5) == [(5, 4)]
+
+
 def test_trimming_drops_whole_batches_and_never_the_newest(log: Log) -> None:
     for lines in ((b"a", b"b"), (b"c",), (b"d", b"e")):
         receipt(log, draft(*lines, key=lines[0].decode()))
