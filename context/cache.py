@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from context.block import Block, Bounds
-from context.errors import ContextError
+from context.errors import NotFound
 from context.items import Batch
 from context.ports import Log
 
@@ -52,15 +52,18 @@ class BlockCache:
 
 
 def load_from(log: Log) -> Load:
-    """How to make a block again: its batches are read from the log."""
+    """How to make a block again: its batches are read from the log.
+
+    The result raises NotFound where the log has dropped them.
+    """
 
     def load(bounds: Bounds) -> Block:
         batches: list[Batch] = []
         after = bounds.first_offset - 1
         while after < bounds.last_offset:
             found = log.read(after, max_bytes=bounds.nbytes)
-            if not found:
-                raise ContextError(f"the log does not hold offset {after + 1} any more")
+            if not found or found[0].first_offset > after + 1:
+                raise NotFound(f"the log does not hold offset {after + 1} any more")
             batches += found
             after = found[-1].last_offset
         return Block.of([each for each in batches if each.last_offset <= bounds.last_offset])

@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from context.adapters.blocks_fs import BlockFiles
 from context.adapters.slices_fs import SliceFiles
 from context.bitslices import BitSlices, prepare
 from context.block import Block, Bounds
+from context.cache import Load, load_from
 from context.errors import ContextError, NotFound
 from context.items import Batch
 from context.ngrams import Hasher
@@ -68,12 +69,15 @@ class Archive:
         if self._hasher is None:
             self.prepare()
             assert self._hasher
-        group = self.slices.open
+        self._close_if_full()  # where that failed before: nothing is added until it succeeds
         bitmap = self._hasher.bitmap(block.text)
-        group.add(block.first_offset, bitmap, folds=folds(block.text))
+        self.slices.open.add(block.first_offset, bitmap, folds=folds(block.text))
+        self._close_if_full()
+
+    def _close_if_full(self) -> None:
+        group = self.slices.open
         if group.count == group.size:
-            first = int(group.firsts[0])
-            self.slices.settle(self._rows.put(first, group.close()))
+            self.slices.settle(self._rows.put(int(group.firsts[0]), group.close()))
 
     def unindexed(self) -> list[int]:
         """First offsets of sealed blocks that no group knows: the open group of an earlier run."""
@@ -87,13 +91,13 @@ class Sealer:
 
     def __init__(self, archive: Archive, log_: Log) -> None:
         self._archive, self._log = archive, log_
-        self._load: Callable[[Bounds], Block] = load_from(archive, log_)
+        self._load = loader(archive, log_)
         self._waiting: deque[Bounds] = deque()
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="sealer", daemon=True)
 
-    def start(self, load: Callable[[Bounds], Block] | None = None) -> None:
+    def start(self, load: Load | None = None) -> None:
         """Begin; blocks submitted before are sealed too. `load` may know them from memory."""
         self._load = load or self._load
         self._thread.start()
@@ -109,7 +113,8 @@ class Sealer:
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        self._thread.join()
+        if self._thread.is_alive():  # a node stopped while it starts has none yet
+            self._thread.join()
 
     @property
     def waiting(self) -> int:
@@ -143,9 +148,9 @@ class Sealer:
     def _seal(self) -> None:
         bounds = [self._waiting[i] for i in range(min(TOGETHER, len(self._waiting)))]
         self._archive.seal([self._sealed(each) for each in bounds])
-        self._log.trim(bounds[-1].last_offset)
         for _ in bounds:
             self._waiting.popleft()
+        self._log.trim(bounds[-1].last_offset)
 
     def _sealed(self, bounds: Bounds) -> Sealed:
         first = bounds.first_offset
@@ -153,21 +158,9 @@ class Sealer:
         return Sealed(self._load(bounds), tuple((offset - first, term) for offset, term in terms))
 
 
-def batches_of(log_: Log, bounds: Bounds) -> list[Batch]:
-    """The batches of a closed block; raises NotFound where the log has dropped them."""
-    batches: list[Batch] = []
-    after = bounds.first_offset - 1
-    while after < bounds.last_offset:
-        found = log_.read(after, max_bytes=bounds.nbytes)
-        if not found or found[0].first_offset != after + 1:
-            raise NotFound(f"the log does not hold offset {after + 1} any more")
-        batches += [batch for batch in found if batch.last_offset <= bounds.last_offset]
-        after = batches[-1].last_offset
-    return batches
-
-
-def load_from(archive: Archive, log_: Log) -> Callable[[Bounds], Block]:
+def loader(archive: Archive, log_: Log) -> Load:
     """How the index reads a closed block again: sealed, or where it is not yet from the log."""
+    from_log = load_from(log_)
 
     def load(bounds: Bounds) -> Block:
         try:
@@ -175,7 +168,7 @@ def load_from(archive: Archive, log_: Log) -> Callable[[Bounds], Block]:
         except NotFound:
             pass
         try:
-            return Block.of(batches_of(log_, bounds))
+            return from_log(bounds)
         except NotFound:  # it was sealed, and the log trimmed, between the two
             return archive.read(bounds.first_offset).block
 

@@ -18,7 +18,7 @@ from ai_bridge.bridge import Bridge
 from ai_bridge.models.builtin import builtin_models
 from ai_bridge.ports import Model
 from ai_bridge.settings import ModelSettings
-from context.adapters.archive import Archive, Sealer, load_from
+from context.adapters.archive import Archive, Sealer, loader
 from context.adapters.log_sqlite import SqliteLog
 from context.adapters.tokenizer_hf import load as load_tokenizer
 from context.hub import Ring
@@ -75,7 +75,7 @@ def build_node(settings: Settings, *, term: int, log_: Log, state: StateStore) -
         archive=archive,
         sealer=sealer,
         index=Index(
-            load_from(archive, log_),
+            loader(archive, log_),
             settings.search_cache_mb << 20,
             sealed=archive.heads(),
             slices=archive.slices,

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench import corpus
-from context.adapters.archive import Archive, Sealer, load_from, read_after
+from context.adapters.archive import Archive, Sealer, loader, read_after
 from context.adapters.log_sqlite import SqliteLog
 from context.index import Index
 from context.ports import Draft, Receipt
@@ -40,7 +40,7 @@ class Memory:
         self.archive = Archive(folder)
         self.sealer = Sealer(self.archive, self.log)
         self.index = Index(
-            load_from(self.archive, self.log),
+            loader(self.archive, self.log),
             cache_bytes=3 << 20,
             sealed=self.archive.heads(),
             slices=self.archive.slices,
