@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.node_process import NodeProcess
+from tests.node_process import NodeProcess, wait_for
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
@@ -87,7 +87,14 @@ def test_a_search_marks_what_it_found_and_explains_what_is_wrong(
     expect(page.locator("#search-status")).to_contain_text("missing )")
 
 
+def _trades(node: NodeProcess) -> int:
+    stats = node.client.get("/api/context/stats").json()
+    count: int = stats["types"].get("trading_data", 0)
+    return count
+
+
 def test_a_decision_shows_every_vote(page: Page, node: NodeProcess) -> None:
+    wait_for(lambda: _trades(node) > 200, "enough trades for models to judge", seconds=60)
     page.get_by_role("button", name="Decide").first.click()
     card = page.locator("#decisions-list details").first
     expect(card).to_be_visible()
