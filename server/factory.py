@@ -52,11 +52,25 @@ class WebMetrics:
         ]
 
 
+class Stopping(Exception):
+    """This process answers what it has begun and takes nothing new."""
+
+    code = "stopping"
+    status = 503
+    retryable = True
+
+
 class InFlight:
     """Requests being answered; streams count only until they begin."""
 
     def __init__(self) -> None:
         self.count = 0
+        self.draining = False
+
+    def drain(self) -> bool:
+        """Refuse what comes from now on; True while something is still being answered."""
+        self.draining = True
+        return self.count > 0
 
     def enter(self) -> None:
         """A request came."""
@@ -114,7 +128,10 @@ def _begin() -> None:
     g.serving = ExitStack()
     g.request_id = g.serving.enter_context(serving(given if usable else ""))
     g.started = time.perf_counter()
-    current_app.extensions["in_flight"].enter()
+    in_flight: InFlight = current_app.extensions["in_flight"]
+    in_flight.enter()
+    if in_flight.draining:
+        raise Stopping("this node is stopping; ask again when it is back, or another one")
     _refuse_other_sites()
 
 

@@ -66,7 +66,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(app: Any, sock: socket.socket, mode: str, *, busy: Callable[[], bool]) -> None:
-    """Serve the WSGI app on the socket; SIGTERM ends the process once no request is `busy`.
+    """Serve the WSGI app on the socket; SIGTERM ends the process once nothing is `busy` any more.
 
     Streams are cut: their clients resume by cursor. This process holds nothing else to save.
     """

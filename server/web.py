@@ -41,8 +41,7 @@ def main() -> None:
     feed.start()
     app, _ = create_app(settings, agent, feed)
     announce_ready(f"http://{settings.host}:{sock.getsockname()[1]}/")
-    in_flight = app.extensions["in_flight"]
-    runtime.serve(app, sock, settings.async_mode, busy=lambda: in_flight.count > 0)
+    runtime.serve(app, sock, settings.async_mode, busy=app.extensions["in_flight"].drain)
 
 
 def _wait_for(agent: AgentClient) -> None:

@@ -31,7 +31,7 @@ def codes(base: type) -> dict[str, int]:
 
 
 def test_every_code_is_documented_with_its_status() -> None:
-    raised: dict[str, int] = {AgentUnavailable.code: AgentUnavailable.status}
+    raised = {each.code: each.status for each in (AgentUnavailable, server.factory.Stopping)}
     for base in (ContextError, BridgeError, NodeError, StorageError):
         raised |= codes(base)
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", DOC.read_text(), re.MULTILINE)
