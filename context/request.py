@@ -36,8 +36,10 @@ _ALLOWED = {
     "before": 'a cursor "<epoch>:<offset>"',
     "context": "a whole number from 0 to 20",
     "deadline_ms": "a whole number from 1 to 60000",
+    "mode": "text, semantic or hybrid",
     "format": "ndjson, csv or arrow",
 }
+_TEXT_ONLY = ("regex", "invert", "context", "count_only")
 _FIELD = re.compile(r"at `\$\.(\w+)")
 _NAMED = re.compile(r"(missing required|unknown) field `(.*)`")
 
@@ -60,6 +62,7 @@ class SearchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     invert: bool = False
     count_only: bool = False
     deadline_ms: Annotated[int, Meta(ge=1, le=60_000)] = 1000
+    mode: Literal["text", "semantic", "hybrid"] = "text"
 
     def filter(self) -> Filter:
         """The conditions apart from the query."""
@@ -144,7 +147,16 @@ def parse_search(body: object) -> SearchRequest:
 
     Raises InvalidRequest naming the first wrong field, BadCursor where `before` is no cursor.
     """
-    return _parse(SearchRequest, body, strict=True)
+    request = _parse(SearchRequest, body, strict=True)
+    if request.mode != "text":
+        for name in _TEXT_ONLY:
+            if getattr(request, name):
+                message = f'goes with mode "text" only, not with "{request.mode}"'
+                raise _invalid(name, f"{name} {message}", message)
+        if not request.query.strip():
+            message = f'must not be blank with mode "{request.mode}"'
+            raise _invalid("query", f"query {message}", message)
+    return request
 
 
 def parse_latest(args: Mapping[str, str]) -> LatestRequest:
