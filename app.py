@@ -11,6 +11,7 @@ from server import cli, node
 from server.child import start_logs
 from server.cli.parser import build_parser, misplaced
 from server.config import Settings, SettingsError, load, unknown_variables
+from server.semantic.packages import ModelMissing, model_folder
 
 FLAGS = {
     "id": "node_id",
@@ -38,7 +39,9 @@ def main() -> int:
         )
         for spec in settings.feeds:
             parse_spec(spec)
-    except (SettingsError, ContextError) as exc:
+        if settings.semantic:
+            model_folder()
+    except (SettingsError, ContextError, ModelMissing) as exc:
         print(f"app.py: {exc}", file=sys.stderr)
         return 2
     return run_node(settings)

@@ -102,6 +102,12 @@ class Settings:
     torch_worker: bool = _setting(
         Flag(), True, "Whether to start the process of the local torch model."
     )
+    semantic: bool = _setting(
+        Flag(),
+        False,
+        "Whether to search by meaning too: starts one more process, which needs "
+        "`script/setup semantic` and 400 MB of memory.",
+    )
     cors_origins: tuple[str, ...] = _setting(
         ListOf(r"\*|https?://[^\s,/]+", "origins such as https://example.org, or *", " ,"),
         (),

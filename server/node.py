@@ -24,8 +24,12 @@ def specs(settings: Settings) -> list[ChildSpec]:
         argv = (sys.executable, "-m", module)
         return ChildSpec(name, argv, env, ready_timeout_s=600, required=required)
 
-    worker = [child("worker", "server.worker", required=False)] if settings.torch_worker else []
-    return [child("agent", "server.agent"), child("web", "server.web"), *worker]
+    workers = []
+    if settings.torch_worker:
+        workers.append(child("worker", "server.worker", required=False))
+    if settings.semantic:
+        workers.append(child("semantic", "server.semantic", required=False))
+    return [child("agent", "server.agent"), child("web", "server.web"), *workers]
 
 
 def run(settings: Settings) -> int:

@@ -21,6 +21,11 @@ def worker_socket(settings: Settings) -> Path:
     return _socket(settings, "torch.sock")
 
 
+def semantic_socket(settings: Settings) -> Path:
+    """Socket of the worker that searches by meaning."""
+    return _socket(settings, "semantic.sock")
+
+
 def _socket(settings: Settings, name: str) -> Path:
     """In the data folder; where that path is too long, in a private folder for temporary files."""
     path = settings.data_dir.resolve() / name

@@ -40,7 +40,12 @@ EXCEPTIONS = {
 }
 # Heavy or patching libraries, and the only places that may touch them.
 ONLY_IN = {
-    "torch": ("ai_bridge/adapters/learner.py", "ai_bridge/adapters/worker.py"),
+    "torch": (
+        "ai_bridge/adapters/learner.py",
+        "ai_bridge/adapters/worker.py",
+        "server/semantic/encoder.py",
+        "server/semantic/worker.py",
+    ),
     "eventlet": ("server/runtime.py",),
     "gevent": ("server/runtime.py",),
 }
