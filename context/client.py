@@ -119,7 +119,7 @@ class Client:
         return self._call("GET", "/api/context/latest", params=params(filters))
 
     def search(self, query: str, **options: Any) -> Json:
-        """One page of grep, newest first; options are those of the API (regex, since, limit...)."""
+        """One page of hits; options are those of the API (mode, regex, since, limit...)."""
         body = {"query": query, **without_none(options)}
         wait_s = self.timeout_s + body.get("deadline_ms", 0) / 1000
         return self._call("POST", "/api/context/search", json=body, timeout_s=wait_s)

@@ -50,7 +50,7 @@ def search(snapshot: Snapshot, request: SearchRequest, *, epoch: str, clock: Clo
     started = clock()
     deadline = started + request.deadline_ms / 1000
     selection, scanned = request.selection(), Scanned()
-    before = _before(snapshot, request.before, epoch)
+    before = before_of(snapshot, request.before, epoch)
     steps = descend(snapshot, selection, before, scanned, clock)
     walk = _Walk(snapshot.oldest, lambda: clock() >= deadline)
     answer: Answer = {}
@@ -85,7 +85,7 @@ def latest(
     Where passing items are so rare that a second is not enough, the page is short and has a `next`.
     """
     deadline = clock() + _LATEST_DEADLINE_S
-    start = _before(snapshot, before, epoch)
+    start = before_of(snapshot, before, epoch)
     walk = _Walk(snapshot.oldest, lambda: clock() >= deadline)
     steps = descend(snapshot, Selection(wish), start, Scanned(), clock)
     items = walk.page(steps, limit, lambda block, i: _item(epoch, block, i))
@@ -139,7 +139,8 @@ class _Walk:
         return True
 
 
-def _before(snapshot: Snapshot, text: str | None, epoch: str) -> int:
+def before_of(snapshot: Snapshot, text: str | None, epoch: str) -> int:
+    """The offset below which a page begins; raises BadCursor as `search`."""
     if text is None:
         return snapshot.newest + 1
     cursor = Cursor.parse(text)

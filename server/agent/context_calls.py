@@ -20,6 +20,7 @@ from server.agent import answers
 from server.agent.bodies import parse
 from server.agent.node import Node
 from server.agent.packs import pack_newest
+from server.agent.semantic_calls import search_by_meaning
 from server.ipc import Answer, Request
 
 MAX_KEY_CHARS = 128
@@ -95,6 +96,8 @@ async def get_item(node: Node, request: Request) -> Answer:
 async def post_search(node: Node, request: Request) -> Answer:
     """POST /api/context/search."""
     asked = parse_search(body_json(request))
+    if asked.mode != "text":
+        return await search_by_meaning(node, asked)
     found = await node.scan(
         search, node.snapshot(), asked, epoch=node.log.epoch, clock=time.monotonic
     )

@@ -34,11 +34,13 @@ from server.agent.ipc_server import IpcServer
 from server.agent.metrics import AgentMetrics
 from server.agent.node import Node
 from server.agent.observer import observe
+from server.agent.semantic_follower import follow_sentences
 from server.agent.sources import start_sources
 from server.agent.tensor_follower import follow
 from server.child import read_settings, start_logs
 from server.config import Settings
-from server.paths import agent_socket, worker_socket
+from server.paths import agent_socket, semantic_socket, worker_socket
+from server.semantic.client import SemanticClient
 from shared_storage.adapters.sqlite import SqliteStateStore
 from shared_storage.ports import StateStore
 
@@ -86,6 +88,7 @@ def build_node(settings: Settings, *, term: int, log_: Log, state: StateStore) -
         state=state,
         bridge=Bridge(models, tuned),
         torch=torch,
+        semantic=SemanticClient(semantic_socket(settings)) if settings.semantic else None,
         metrics=AgentMetrics(),
         term=term,
         capabilities=capabilities(settings.data_dir),
@@ -135,6 +138,8 @@ async def _serve(node: Node, probe: HealthProbe, stopped: asyncio.Event) -> None
     announce_ready(f"term {node.term}")
     start_sources(node, probe)
     node.spawn(follow(node))
+    if node.semantic:
+        node.spawn(follow_sentences(node, node.semantic))
     if node.torch:
         node.spawn(observe(node, node.torch))
     await stopped.wait()

@@ -72,6 +72,21 @@ class AgentMetrics:
             "context_scans_refused", "Searches refused as too many waited", registry=self.registry
         )
 
+        self.semantic_behind = Gauge(
+            "context_semantic_behind",
+            "Items that searches by meaning do not find yet",
+            registry=self.registry,
+        )
+        self.semantic_vectors = Gauge(
+            "context_semantic_vectors", "Distinct texts with a vector", registry=self.registry
+        )
+        self.semantic_query = Histogram(
+            "context_semantic_query_seconds",
+            "Time the semantic worker took to answer a search",
+            registry=self.registry,
+            buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+        )
+
     async def watch_loop(self) -> None:
         """Measure for ever how late the loop runs; also the node's own heartbeat."""
         worst = 0.0

@@ -25,6 +25,7 @@ from context.tensor_registry import Registry
 from context.types import Types
 from server.agent.metrics import AgentMetrics
 from server.config import Settings
+from server.semantic.client import SemanticClient
 from shared_storage.ports import StateStore
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class Node:
     state: StateStore
     bridge: Bridge
     torch: TorchModel | None
+    semantic: SemanticClient | None
     metrics: AgentMetrics
     term: int
     capabilities: dict[str, Any]

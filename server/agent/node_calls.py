@@ -34,6 +34,9 @@ async def metrics(node: Node, request: Request) -> Answer:
     shown.blocks.set(stats["blocks"])
     shown.commits.set(node.committer.stats.commits)
     shown.term.set(node.term)
+    if node.semantic:
+        shown.semantic_behind.set(stats["newest_offset"] - node.semantic.applied)
+        shown.semantic_vectors.set(node.semantic.texts)
     for state in (feed() for feed in node.feeds):
         shown.feed_items.labels(state["feed"]).set(state["items"])
         shown.feed_live.labels(state["feed"]).set(state["state"] == "live")

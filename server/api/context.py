@@ -74,10 +74,14 @@ OPERATIONS = (
     Operation(
         "POST",
         "/api/context/search",
-        "Grep over the items' lines, newest first",
+        "Grep over the items' lines, newest first; or by meaning, best first, with `mode`",
         call="search",
         body=SearchRequest,
-        answers={200: "hits", 400: "bad pattern, option or cursor"},
+        answers={
+            200: "hits",
+            400: "bad pattern, option or cursor",
+            409: "`mode` needs the setting `semantic`",
+        },
     ),
     Operation(
         "GET",

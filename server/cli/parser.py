@@ -35,7 +35,10 @@ OPTIONS = {
         "health_interval",
     },
     "status": {"url", "json"},
-    "search": {"url", "json", "before", "context", "invert", "count", "deadline_ms", *_ITEMS},
+    "search": {
+        *("url", "json", "mode", "before", "context", "invert", "count", "deadline_ms"),
+        *_ITEMS,
+    },
     "tail": {"url", "json", "query", "after", *_ITEMS},
     "export": {"url", "json", "format", "query", "invert", *_ITEMS} - {"limit"},
     "ai_decision": {"url", "json", "deadline_ms"},
@@ -203,6 +206,11 @@ def _add_items(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_search(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--mode",
+        choices=("text", "semantic", "hybrid"),
+        help="find the words (text), what they mean (semantic), or both (hybrid)",
+    )
     group.add_argument("--before", metavar="CURSOR", help="only items older than this one")
     group.add_argument(
         "--context", type=_whole(0, 20), metavar="N", help="show N items around each hit"

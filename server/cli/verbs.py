@@ -36,6 +36,7 @@ def search(client: Client, screen: Screen, args: argparse.Namespace) -> int:
     page = client.search(
         args.search,
         **_items(args),
+        mode=args.mode,
         before=args.before,
         context=args.context,
         invert=args.invert or None,

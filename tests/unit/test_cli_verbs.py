@@ -142,6 +142,8 @@ def test_search_sends_what_the_api_knows(node: StubNode, run: Run) -> None:
     run("--search", "x", "--type", "a", "--context", "0", "--invert", "--deadline-ms", "9")
     options = {"query": "x", "type": "a", "context": 0, "invert": True, "deadline_ms": 9}
     assert node.seen[-1][2] == options
+    run("--search", "x", "--mode", "hybrid")
+    assert node.seen[-1][2] == {"query": "x", "mode": "hybrid"}
 
 
 def test_tail(node: StubNode, run: Run) -> None:
