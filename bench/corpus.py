@@ -30,7 +30,8 @@ def items(count: int, seed: int = 20260101) -> Iterator[dict[str, Any]]:
     at = 1767225600.0
     for i in range(count):
         at += rng.random() * 0.002
-        yield {**_one(rng, i, price), "timestamp": round(at, 6)}
+        made = {**_one(rng, i, price), "timestamp": round(at, 6)}
+        yield {name: made[name] for name in ("type", "source", "timestamp", "data") if name in made}
 
 
 def _one(rng: random.Random, i: int, price: dict[str, float]) -> dict[str, Any]:

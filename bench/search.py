@@ -40,12 +40,12 @@ def build(count: int, path: Path) -> tuple[Snapshot, float]:
     types, rows = Types(), (json.dumps(item).encode() for item in corpus.items(count))
     with path.open("wb") as file:
         while body := b"\n".join(islice(rows, BATCH)):
-            number, text = parse_ndjson(body, types, now=0.0)
-            file.write(text)
+            lines = parse_ndjson(body, types, now=0.0)
+            file.write(lines.text)
             started = time.perf_counter()
-            index.apply(Batch(offset, number, 0.0, 1, text))
+            index.apply(Batch(offset, lines.count, 0.0, 1, lines.text, lines.heads))
             taken += time.perf_counter() - started
-            offset += number
+            offset += lines.count
     return index.snapshot(), taken
 
 

@@ -10,31 +10,16 @@ from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from context.column import Column
 from context.filter import Filter
+from context.heads import Heads
 from context.items import Batch
 
 _NEWLINE = 10
-
-
-class _Data(msgspec.Struct, gc=False):
-    symbol: Any = None
-
-
-class _Head(msgspec.Struct, gc=False):
-    type: str
-    source: str
-    timestamp: float
-    data: _Data
-
-
-_decode_heads = msgspec.json.Decoder(_Head).decode_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +66,7 @@ class Block:
 
     @classmethod
     def of(cls, batches: Sequence[Batch]) -> Block:
-        """The block of consecutive batches (at least one item), derived from their text only.
+        """The block of consecutive batches (at least one item), derived from their text.
 
         Raises ValueError where the batches do not follow each other or miscount their lines.
         """
@@ -91,23 +76,30 @@ class Block:
         count = batches[-1].last_offset - first + 1
         if len(ends) != count:
             raise ValueError(f"batches from offset {first} count {count}, hold {len(ends)} lines")
-        heads = _decode_heads(text)
-        timestamps = np.array([head.timestamp for head in heads], dtype=np.float64)
-        types = Column.of([head.type for head in heads])
-        sources = Column.of([head.source for head in heads])
-        symbols = Column.sparse([head.data.symbol for head in heads])
+        heads = [batch.heads for batch in batches if batch.heads]
+        columns = Heads.join(heads) if len(heads) == len(batches) else Heads.read(text)
+        timestamps = columns.timestamps
         low, high = (timestamps.min(), timestamps.max()) if count > 1 else (timestamps[0],) * 2
         bounds = Bounds(
             first,
             first + count - 1,
             float(low),
             float(high),
-            types.names(),
-            sources.names(),
-            symbols.names(),
+            columns.types.names(),
+            columns.sources.names(),
+            columns.symbols.names(),
             len(text),
         )
-        return cls(bounds, text, ends, timestamps, types, sources, symbols, runs)
+        return cls(
+            bounds,
+            text,
+            ends,
+            timestamps,
+            columns.types,
+            columns.sources,
+            columns.symbols,
+            runs,
+        )
 
     @classmethod
     def join(cls, blocks: Sequence[Block]) -> Block:

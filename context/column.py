@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -21,20 +22,26 @@ class Column:
     codes: NDArray[np.int32]  # (items,)
 
     @classmethod
-    def of(cls, texts: Iterable[str]) -> Column:
+    def of(cls, texts: Sequence[str]) -> Column:
         """The column of these texts, one per item."""
-        values: dict[str, int] = {}
-        code = values.setdefault
-        codes = [code(text, len(values)) for text in texts]
-        return cls(values, np.array(codes, dtype=np.int32))
+        values = _numbered(texts)
+        codes = map(values.__getitem__, texts)
+        return cls(values, np.fromiter(codes, dtype=np.int32, count=len(texts)))
 
     @classmethod
     def sparse(cls, texts: Sequence[Any]) -> Column:
         """As `of`, for values that need not be text: those have code -1."""
-        values: dict[str, int] = {}
-        code = values.setdefault
-        codes = [code(t, len(values)) if isinstance(t, str) else -1 for t in texts]
-        return cls(values, np.array(codes, dtype=np.int32))
+        kinds = set(map(type, texts))
+        if kinds == {str}:
+            return cls.of(texts)
+        values = _numbered(text for text in texts if isinstance(text, str))
+        codes: Iterable[int]
+        if kinds <= {str, NoneType}:
+            of: dict[Any, int] = {None: -1, **values}
+            codes = map(of.__getitem__, texts)
+        else:
+            codes = (values[text] if isinstance(text, str) else -1 for text in texts)
+        return cls(values, np.fromiter(codes, dtype=np.int32, count=len(texts)))
 
     @classmethod
     def join(cls, columns: Sequence[Column]) -> Column:
@@ -57,3 +64,7 @@ class Column:
     def names(self) -> frozenset[str] | None:
         """The texts for `Bounds`, None where there are too many."""
         return frozenset(map(sys.intern, self.values)) if len(self.values) <= MAX_NAMES else None
+
+
+def _numbered(texts: Iterable[str]) -> dict[str, int]:
+    return {text: code for code, text in enumerate(dict.fromkeys(texts))}

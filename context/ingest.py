@@ -9,14 +9,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from math import isfinite
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
+from context import quick
 from context.errors import FieldError, InvalidItem, InvalidJson
+from context.heads import Heads
 from context.items import MAX_ITEM_BYTES, Item
+from context.tidy import lines_of, one_line, unescaped
 from context.types import Types
 
 MAX_ERRORS = 20
@@ -26,15 +31,36 @@ CHUNK_BYTES = 256 * 1024  # one C call holds the interpreter; this bounds it to 
 MAX_RAW_BYTES = 8 * MAX_ITEM_BYTES  # of one item as sent, with its escapes and white space
 
 _decode_item = msgspec.json.Decoder(Item)
-_decode_items = msgspec.json.Decoder(list[Item])
 _decode_raws = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder = msgspec.json.Encoder()
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
 _NAMED = re.compile(r"(?:missing required|contains unknown) field `([^`]*)`")
 
 
-def parse_json(body: bytes, types: Types, *, now: float) -> tuple[int, bytes]:
-    """Count and lines of a body holding one item or an array of items.
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Checked items as the log keeps them."""
+
+    count: int
+    text: bytes
+    heads: Heads
+
+
+class _Sent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """An item of which only the outside is decoded; field order is the order of a line."""
+
+    type: str
+    source: str = "unknown"
+    timestamp: int | float | None = None
+    data: msgspec.Raw
+    metadata: msgspec.Raw | UnsetType = UNSET
+
+
+_decode_sent = msgspec.json.Decoder(_Sent).decode
+
+
+def parse_json(body: bytes, types: Types, *, now: float) -> Lines:
+    """Lines of a body holding one item or an array of items.
 
     Raises
     ------
@@ -48,19 +74,17 @@ def parse_json(body: bytes, types: Types, *, now: float) -> tuple[int, bytes]:
         if start == b"{":
             if len(body) > MAX_RAW_BYTES:
                 raise refused([_too_long(0)])
-            return 1, _lines([_decode_item.decode(body)], types, now=now, first=0)
+            return _lines(one_line(body), types, now=now, first=0)
         if start != b"[":
             raise InvalidJson("the body must be one item (a JSON object) or an array of items")
-        if len(body) <= CHUNK_BYTES:
-            items = _decode_items.decode(body)
-            return len(items), _lines(items, types, now=now, first=0)
+        body = one_line(body) if b"\n" in body else body
         return _join(_array_chunks(_decode_raws.decode(body)), types, now)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise _diagnose(_split_array(body, exc), types) from exc
 
 
-def parse_ndjson(body: bytes, types: Types, *, now: float) -> tuple[int, bytes]:
-    """Count and lines of a body with one item a line; blank lines are skipped.
+def parse_ndjson(body: bytes, types: Types, *, now: float) -> Lines:
+    """Lines of a body with one item a line; blank lines are skipped.
 
     Raises InvalidItem as `parse_json`; a line that is not JSON is an invalid item.
     """
@@ -71,31 +95,57 @@ def parse_ndjson(body: bytes, types: Types, *, now: float) -> tuple[int, bytes]:
         raise _diagnose(pieces, types) from exc
 
 
-def encode_checked(items: Sequence[Item], types: Types, *, now: float) -> tuple[int, bytes]:
-    """Count and lines of items made inside the node; the same rules hold."""
-    return len(items), _lines(items, types, now=now, first=0)
-
-
-def _lines(items: Sequence[Item], types: Types, *, now: float, first: int) -> bytes:
-    """Check items, fill in the time, and encode one line each. `first` is the index of items[0]."""
-    if not items and not first:
-        raise InvalidItem("the batch is empty: send at least one item")
-    errors: list[FieldError] = []
-    check = types.check
-    for i, item in enumerate(items):
+def encode_checked(items: Sequence[Item], types: Types, *, now: float) -> Lines:
+    """Lines of items made inside the node; the same rules hold."""
+    for item in items:
         if item.timestamp is None:
             item.timestamp = now
-        problem = check(item.type, item.data) or _timestamp(item.timestamp)
-        if problem:
-            errors.append({"index": first + i, "field": problem[0], "message": problem[1]})
-            if len(errors) == MAX_ERRORS:
-                break
-    text = _encoder.encode_lines(items)
-    if len(text) > MAX_ITEM_BYTES:
-        errors += _oversized(text, first)
+    return _checked(_encoder.encode_lines(items), types, first=0)
+
+
+def _lines(sent: bytes, types: Types, *, now: float, first: int) -> Lines:
+    """Lines of NDJSON that is not all blank; `first` is the index of its first item."""
+    text, unusual = lines_of(sent)
+    if unusual:
+        lines = text.split(b"\n")
+        for i, odd in unusual:
+            lines[i] = _rewritten(lines[i], now, odd=odd)
+        text = b"\n".join(line for line in lines if line)
+    return _checked(text if text.endswith(b"\n") else text + b"\n", types, first)
+
+
+def _rewritten(line: bytes, now: float, *, odd: bool) -> bytes:
+    """The line of an item that was sent in another form; empty if it is blank."""
+    if not line:
+        return line
+    if odd:
+        _decode_item.decode(line)  # `Raw` would let pass what is not finite
+    sent = _decode_sent(line)
+    if sent.timestamp is None:
+        sent.timestamp = now
+    made = _encoder.encode(sent)
+    return unescaped(made) if odd else made
+
+
+def _checked(text: bytes, types: Types, first: int) -> Lines:
+    """Lines with their heads. `first` is the index of the first one."""
+    if not text.isascii():
+        text.decode()
+    errors = _oversized(text, first) if len(text) > MAX_ITEM_BYTES else []
+    known = quick.known(text)
+    if known is None:
+        errors = [*islice(_errors(text, types, first), MAX_ERRORS), *errors]
     if errors:
         raise refused(errors)
-    return text
+    heads = Heads.of(known) if known else Heads.read(text)
+    return Lines(len(heads.timestamps), text, heads)
+
+
+def _errors(text: bytes, types: Types, first: int) -> Iterator[FieldError]:
+    for index, item in enumerate(_decode_item.decode_lines(text), first):
+        problem = types.check(item.type, item.data) or _timestamp(item.timestamp or 0)
+        if problem:
+            yield {"index": index, "field": problem[0], "message": problem[1]}
 
 
 def _too_long(index: int) -> FieldError:
@@ -129,35 +179,40 @@ def refused(errors: Sequence[FieldError]) -> InvalidItem:
     return InvalidItem(f"{where}: {first['message']}{more}; nothing was stored", errors)
 
 
-def _join(chunks: Iterable[Sequence[Item]], types: Types, now: float) -> tuple[int, bytes]:
-    count, parts = 0, []
-    for items in chunks:
-        parts.append(_lines(items, types, now=now, first=count))
-        count += len(items)
-    if not count:
+def _join(chunks: Iterable[bytes], types: Types, now: float) -> Lines:
+    parts: list[Lines] = []
+    count = 0
+    for chunk in chunks:
+        parts.append(_lines(chunk, types, now=now, first=count))
+        count += parts[-1].count
+    if not parts:
         raise InvalidItem("the batch is empty: send at least one item")
-    return count, b"".join(parts)
+    if len(parts) == 1:
+        return parts[0]
+    return Lines(count, b"".join(p.text for p in parts), Heads.join([part.heads for part in parts]))
 
 
-def _ndjson_chunks(body: bytes) -> Iterator[list[Item]]:
+def _ndjson_chunks(body: bytes) -> Iterator[bytes]:
     start = 0
     while start < len(body):
         end = body.find(b"\n", min(start + CHUNK_BYTES, len(body) - 1)) + 1 or len(body)
         if end - start > MAX_RAW_BYTES:  # one line fills it; decoding it would stop everything
             raise refused([_too_long(body.count(b"\n", 0, start + CHUNK_BYTES))])
-        items = _decode_item.decode_lines(body[start:end])
-        if items:
-            yield items
+        chunk = body[start:end]
+        if not chunk.isspace():
+            yield chunk
         start = end
 
 
-def _array_chunks(raws: Sequence[msgspec.Raw]) -> Iterator[list[Item]]:
-    start, size = 0, 0
+def _array_chunks(raws: Sequence[msgspec.Raw]) -> Iterator[bytes]:
+    chunk: list[bytes] = []
+    size = 0
     for end, raw in enumerate(raws, 1):
-        size += len(bytes(raw))
+        chunk.append(bytes(raw))
+        size += len(chunk[-1])
         if size >= CHUNK_BYTES or end == len(raws):
-            yield [_decode_item.decode(raw) for raw in raws[start:end]]
-            start, size = end, 0
+            yield b"\n".join(chunk)
+            chunk, size = [], 0
 
 
 # --- saying what is wrong -------------------------------------------------------------------

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from context.errors import BadCursor
+from context.heads import Heads
 
 MAX_ITEM_BYTES = 256 * 1024
 _CURSOR = re.compile(r"([a-z0-9]{1,32}):(-1|0|[1-9][0-9]{0,17})")
@@ -57,6 +58,7 @@ class Batch:
     ingested_at: float  # unix seconds, the same for the whole batch
     term: int
     text: bytes
+    heads: Heads | None = field(default=None, compare=False, repr=False)  # where at hand
 
     @property
     def last_offset(self) -> int:

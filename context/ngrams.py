@@ -19,12 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+T = TypeVar("T")
 BITS = (1 << 19) + (1 << 18)
 BITMAP_BYTES = BITS // 8
 
@@ -77,14 +78,14 @@ class Hasher:
         return np.packbits(self._flags, bitorder="little")
 
 
-def compiled(function: Callable[..., None]) -> Callable[..., None]:
+def compiled(function: Callable[..., T]) -> Callable[..., T]:
     """Compile a loop, free of the interpreter's lock; keep the machine code where there is room."""
     made: Any
     try:
         made = njit(nogil=True, cache=True)(function)
     except RuntimeError:  # neither this folder nor the user's cache can be written
         made = njit(nogil=True)(function)
-    result: Callable[..., None] = made
+    result: Callable[..., T] = made
     return result
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from context.heads import Heads
 from context.items import Batch
 from context.sealed import Head
 
@@ -18,6 +19,7 @@ class Draft:
     text: bytes  # lines as in Batch.text
     key: str | None = None  # idempotency key
     digest: bytes = b""  # of the body, to tell a repeat from a reused key
+    heads: Heads | None = None  # of the text, to spare the index making them
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ class Committer:
             log.info("the log takes items again")
             self._failing = False
         batches = [
-            Batch(receipt.first_offset, draft.count, now, receipt.term, draft.text)
+            Batch(receipt.first_offset, draft.count, now, receipt.term, draft.text, draft.heads)
             for draft, receipt in zip(drafts, receipts, strict=True)
             if isinstance(receipt, Receipt) and not receipt.replayed
         ]

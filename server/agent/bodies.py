@@ -9,7 +9,7 @@ from typing import Any
 import zstandard
 
 from context.errors import BodyTooLarge, InvalidJson, UnsupportedMedia
-from context.ingest import parse_json, parse_ndjson
+from context.ingest import Lines, parse_json, parse_ndjson
 from context.types import Types
 
 _ZSTD_WINDOW = 1 << 27  # the largest window that zstd's own tools use without asking
@@ -70,8 +70,8 @@ def _inflate(body: bytes, limit: int, start: Callable[[], Any]) -> bytes:
 
 def parse(
     body: bytes, *, content_type: str, encoding: str, limit: int, types: Types, now: float
-) -> tuple[bytes, int, bytes]:
-    """The plain body, and the count and lines of the items it holds."""
+) -> tuple[bytes, Lines]:
+    """The plain body, and the lines of the items it holds."""
     media = content_type.partition(";")[0].strip().lower()
     if media not in ("application/json", "application/x-ndjson"):
         raise UnsupportedMedia(
@@ -80,4 +80,4 @@ def parse(
         )
     plain = decompress(body, encoding.strip().lower(), limit=limit)
     read = parse_ndjson if media == "application/x-ndjson" else parse_json
-    return plain, *read(plain, types, now=now)
+    return plain, read(plain, types, now=now)

@@ -44,7 +44,7 @@ async def ingest(node: Node, request: Request) -> Answer:
             f"Idempotency-Key must have 1 to {MAX_KEY_CHARS} characters, got {len(key)}"
         )
     limit, encoding = node.settings.max_body_bytes, asked.get("content_encoding", "")
-    plain, count, lines = await node.parse(
+    plain, lines = await node.parse(
         limit if encoding else len(body),  # a small compressed body may hold a large one
         parse,
         body,
@@ -55,7 +55,7 @@ async def ingest(node: Node, request: Request) -> Answer:
         now=time.time(),
     )
     digest = hashlib.blake2b(plain, digest_size=16).digest() if key is not None else b""
-    receipt = await node.append(Draft(count, lines, key=key, digest=digest))
+    receipt = await node.append(Draft(lines.count, lines.text, key, digest, lines.heads))
     accepted = {
         "accepted": receipt.count,
         "first_offset": receipt.first_offset,

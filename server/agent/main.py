@@ -18,6 +18,7 @@ from ai_bridge.bridge import Bridge
 from ai_bridge.models.builtin import builtin_models
 from ai_bridge.ports import Model
 from ai_bridge.settings import ModelSettings
+from context import tidy
 from context.adapters.archive import Archive, Sealer, loader
 from context.adapters.log_sqlite import SqliteLog
 from context.adapters.tokenizer_hf import load as load_tokenizer
@@ -119,6 +120,7 @@ async def run(settings: Settings, term: int) -> None:
     node = build_node(settings, term=term, log_=log_, state=state)
     server = await IpcServer(node, CALLS).start(agent_socket(settings))
     node.spawn(node.metrics.watch_loop())
+    await asyncio.to_thread(tidy.prepare)
     await asyncio.to_thread(rebuild, node, stopped)
     if not stopped.is_set():
         await _serve(node, probe, stopped)

@@ -90,8 +90,8 @@ class Node:
 
     async def append_items(self, items: Sequence[Item], *, key: str | None = None) -> Receipt:
         """Append what the node itself produces; the same rules hold as for everybody."""
-        count, text = encode_checked(items, self.types, now=time.time())
-        return await self.append(Draft(count, text, key=key))
+        lines = encode_checked(items, self.types, now=time.time())
+        return await self.append(Draft(lines.count, lines.text, key, heads=lines.heads))
 
     def _durable(self, batches: Sequence[Batch]) -> None:
         for batch in batches:

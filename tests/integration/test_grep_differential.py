@@ -104,9 +104,9 @@ def corpus(tmp_path_factory):
     blocks, offset, text = {}, 0, b""
     index = Index(lambda bounds: blocks[bounds.first_offset])
     for part in parts:
-        count, lines = parse_ndjson(part, Types(), now=1.0)
+        lines = parse_ndjson(part, Types(), now=1.0).text
         rows = lines.split(b"\n")[:-1]
-        for start in range(0, count, 700):
+        for start in range(0, len(rows), 700):
             chunk = rows[start : start + 700]
             index.apply(Batch(offset, len(chunk), 1.0, 1, b"".join(x + b"\n" for x in chunk)))
             offset += len(chunk)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from context.items import MAX_ITEM_BYTES, Cursor, encode_item
 from context.types import Types
 
 NOW = 1790000000.5
+FIELDS = ("type", "source", "timestamp", "data", "metadata")
 TRADE = {"type": "trading_data", "data": {"symbol": "BTC/USD", "price": 1}}
 
 scalars = (
@@ -63,32 +66,91 @@ def test_lines_hold_what_was_sent_in_order_and_compact(
     separators = None if spaced else (",", ":")
     texts = [json.dumps(item, separators=separators, ensure_ascii=ascii_) for item in batch]
     types = Types()
-    for count, text in (
+    for made in (
         parse_json(f"[{','.join(texts)}]".encode(), types, now=NOW),
         parse_ndjson("\r\n".join(texts).encode(), types, now=NOW),
     ):
-        lines = text.split(b"\n")
+        lines = made.text.split(b"\n")
         assert lines.pop() == b"", "every line is ended"
-        assert count == len(lines) == len(batch)
+        assert made.count == len(lines) == len(batch)
         for line, item in zip(lines, batch, strict=True):
             found = json.loads(line)
             assert found == expected_line(item)
             assert list(found) == list(expected_line(item))
             assert list(found["data"]) == list(item["data"])
     if len(batch) == 1:
-        assert parse_json(texts[0].encode(), types, now=NOW)[0] == 1
+        assert parse_json(texts[0].encode(), types, now=NOW).count == 1
+
+
+numbers = st.from_regex(
+    r"-?(0|[1-9][0-9]{0,400})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,4})?", fullmatch=True
+)
+pieces = (
+    numbers
+    | st.text(max_size=6).map(json.dumps)
+    | st.sampled_from(["true", "null", "[ ]", '"\\/"'])
+)
+spaces = st.sampled_from(["", "", " ", "\t", " \r "])
+
+
+@st.composite
+def sent_texts(draw: st.DrawFn) -> str:
+    """JSON of an item in any order of fields, with spaces, escapes and numbers of every form."""
+    inner = draw(st.lists(pieces, max_size=4))
+    data = ",".join(f'"k{i}"{draw(spaces)}:{draw(spaces)}{piece}' for i, piece in enumerate(inner))
+    fields = {"type": '"note"', "data": "{" + draw(spaces) + data + draw(spaces) + "}"}
+    fields |= {"source": '"a\\u0062"'} if draw(st.booleans()) else {}
+    fields |= {"timestamp": "1767225600.000123"} if draw(st.booleans()) else {}
+    fields |= {"metadata": '{"n": 1.0}'} if draw(st.booleans()) else {}
+    names = draw(st.permutations(sorted(fields)))
+    return "{" + ",".join(f'{draw(spaces)}"{name}":{fields[name]}' for name in names) + "}"
+
+
+class Number(str):
+    """The digits of a number."""
+
+    __slots__ = ()
+
+
+def as_written(text: str | bytes) -> dict[str, Any]:
+    """Decoded, but every number as the text that stands there."""
+    found: dict[str, Any] = json.loads(text, parse_float=Number, parse_int=Number)
+    return found
+
+
+@settings(max_examples=500, deadline=None)
+@given(texts=st.lists(sent_texts(), min_size=1, max_size=4), array=st.booleans())
+def test_numbers_stay_as_sent_and_only_finite_ones_are_taken(texts: list[str], array: bool) -> None:
+    finite = all(
+        abs(float(number)) < float("inf")
+        for text in texts
+        for number in as_written(text)["data"].values()
+        if isinstance(number, Number)
+    )
+    body = f"[{', '.join(texts)}]" if array else "\n\n".join(texts) + "\n"
+    parse = parse_json if array else parse_ndjson
+    if not finite:
+        with pytest.raises(InvalidItem):
+            parse(body.encode(), Types(), now=NOW)
+        return
+    lines = parse(body.encode(), Types(), now=NOW).text.splitlines()
+    for line, text in zip(lines, texts, strict=True):
+        sent = as_written(text)
+        filled = {"source": "unknown", "timestamp": str(NOW), **sent}
+        assert as_written(line) == filled
+        assert [*as_written(line)] == [name for name in FIELDS if name in filled]
+        assert msgspec.json.format(line, indent=-1) == line
+        assert not re.search(rb"\\(u(?!00[01])|/)", line.replace(b"\\\\", b"")), "needless escapes"
 
 
 def test_a_line_is_compact_utf8() -> None:
     body = '{"type": "note", "timestamp": 5, "data": {"b": [1, 2.50], "a": "h\\u00e9\\/"}}'
-    assert parse_json(body.encode(), Types(), now=NOW) == (
-        1,
-        '{"type":"note","source":"unknown","timestamp":5,"data":{"b":[1,2.5],"a":"hé/"}}\n'.encode(),
-    )
+    line = '{"type":"note","source":"unknown","timestamp":5,"data":{"b":[1,2.50],"a":"hé/"}}\n'
+    assert parse_json(body.encode(), Types(), now=NOW).text == line.encode()
 
 
 def test_item_json_is_spliced_from_the_line() -> None:
-    _, text = parse_json(json.dumps(TRADE).encode(), Types(), now=NOW)
+    text = parse_json(json.dumps(TRADE).encode(), Types(), now=NOW).text
     item = json.loads(encode_item("e1", 7, 1.25, text[:-1]))
     assert item == {
         "id": "e1:7",
@@ -166,7 +228,7 @@ def test_items_at_the_edge_of_the_rules_are_taken() -> None:
         {"type": "tensor_math", "data": {"calculation_id": 1, "result": None, "confidence": 1}},
         {"type": "x" * 64, "data": {}},
     ]
-    assert parse_json(json.dumps(batch).encode(), Types(), now=NOW)[0] == len(batch)
+    assert parse_json(json.dumps(batch).encode(), Types(), now=NOW).count == len(batch)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +260,7 @@ def test_the_place_of_a_fault_is_right_beyond_the_first_chunk() -> None:
             parse(body, Types(), now=NOW)
         assert refused.value.errors[0]["index"] == count - 2
         good = body.replace(b',"more":1', b"")
-        assert parse(good, Types(), now=NOW)[0] == count
+        assert parse(good, Types(), now=NOW).count == count
 
 
 def test_a_registered_schema_is_obeyed_and_cannot_reach_out() -> None:
@@ -207,7 +269,7 @@ def test_a_registered_schema_is_obeyed_and_cannot_reach_out() -> None:
         "vote", {"type": "object", "required": ["who"], "properties": {"n": {"minimum": 1}}}
     )
     good = b'{"type":"vote","data":{"who":"a","n":1}}'
-    assert parse_json(good, types, now=NOW)[0] == 1
+    assert parse_json(good, types, now=NOW).count == 1
     with pytest.raises(InvalidItem) as refused:
         parse_json(good.replace(b'"n":1', b'"n":0'), types, now=NOW)
     assert refused.value.errors[0]["field"] == "data.n"
