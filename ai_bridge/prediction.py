@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -31,9 +31,10 @@ class Prediction:
 
     distribution: dict[str, float]
     reasoning: str = ""
+    decisions: tuple[str, ...] = DECISIONS
 
     def __post_init__(self) -> None:
-        check_distribution(self.distribution)
+        check_distribution(self.distribution, self.decisions)
 
     @property
     def decision(self) -> str:
@@ -46,10 +47,12 @@ class Prediction:
         return self.distribution[self.decision]
 
 
-def check_distribution(distribution: Mapping[str, float]) -> None:
-    """Raise InvalidPrediction, naming the values, unless this is a distribution over DECISIONS."""
-    if set(distribution) != set(DECISIONS):
-        raise InvalidPrediction(f"decisions {sorted(distribution)} are not {sorted(DECISIONS)}")
+def check_distribution(
+    distribution: Mapping[str, float], decisions: Sequence[str] = DECISIONS
+) -> None:
+    """Raise InvalidPrediction, naming the values, unless this is a distribution over them."""
+    if set(distribution) != set(decisions):
+        raise InvalidPrediction(f"decisions {sorted(distribution)} are not {sorted(decisions)}")
     for name, p in distribution.items():
         if not math.isfinite(p) or p < 0:
             raise InvalidPrediction(f"probability of {name} is {p!r}, not a number in 0..1")
