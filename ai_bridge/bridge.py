@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
+from ai_bridge.asking import Asking, Clock, Guard, Seat, ask
+from ai_bridge.breaker import Permit
 from ai_bridge.consensus import Consensus, pool
-from ai_bridge.errors import Abstained, InvalidRequest, ModelUnavailable, NoModels, UnknownModel
+from ai_bridge.errors import ModelExists, NoModels, UnknownModel
 from ai_bridge.ledger import Ledger, Score
 from ai_bridge.ports import Model, Question
-from ai_bridge.prediction import Prediction
 from ai_bridge.record import decision_record
 from ai_bridge.settings import ModelSettings
 from ai_bridge.stats import ModelStats
-from ai_bridge.votes import Status, Vote
+from ai_bridge.votes import Vote
 from ai_bridge.weights import effective
-
-Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One answered question: the consensus and every vote behind it."""
+    """One answered question: the consensus and every vote behind it.
+
+    `late` are the models that were still thinking: each ends with a vote, or cancelled.
+    """
 
     question: Question
     consensus: Consensus
     votes: list[Vote]
+    late: list[asyncio.Task[Vote]] = field(default_factory=list)
 
     def record(
         self, decision_id: str, *, term: int, context_id: str | None = None
@@ -43,15 +46,6 @@ class Decision:
             context_id=context_id,
             term=term,
         )
-
-
-@dataclass(slots=True)
-class Seat:
-    """A registered model; a question works on a copy, so changes count from the next one."""
-
-    model: Model
-    settings: ModelSettings
-    stats: ModelStats
 
 
 class Bridge:
@@ -74,12 +68,17 @@ class Bridge:
         for model in models:
             self.add(model, (settings or {}).get(model.name, ModelSettings()))
 
-    def add(self, model: Model, settings: ModelSettings) -> None:
-        """Ask this model from now on; raises InvalidRequest where its name is taken."""
+    def add(self, model: Model, settings: ModelSettings, guard: Guard | None = None) -> None:
+        """Ask this model from now on; raises ModelExists where its name is taken.
+
+        A model outside this process gets a `guard`: circuit breaker, queue and second tries.
+        """
         if model.name in self._seats:
             message = f"a model named {model.name!r} is registered already"
-            raise InvalidRequest(message, [{"index": 0, "field": "name", "message": message}])
-        self._seats[model.name] = Seat(model, settings, ModelStats())
+            raise ModelExists(message, [{"index": 0, "field": "name", "message": message}])
+        if guard is not None:
+            guard.limiter.limit = settings.concurrency
+        self._seats[model.name] = Seat(model, settings, ModelStats(), guard)
 
     def remove(self, name: str) -> None:
         """Ask this model no more; what was learned of it stays. Raises UnknownModel."""
@@ -92,14 +91,22 @@ class Bridge:
         *,
         deadline_s: float,
         models: Sequence[str] | None = None,
+        min_votes: int | None = None,
+        late_s: float = 0.0,
+        caller: str = "",
         clock: Clock,
     ) -> Decision:
         """Ask the enabled models (or those named) and agree on what answered in time.
+
+        A model that failed too often is not waited for, unless nobody else votes.
 
         Parameters
         ----------
         deadline_s : seconds after which a missing answer becomes a `timeout`
         models : names to ask; None asks all that are enabled
+        min_votes : decide as soon as so many have voted; None waits for all
+        late_s : seconds after the deadline for which late models may go on (`Decision.late`)
+        caller : who asks; free places of a busy model go to the callers in turn
         clock : monotonic seconds, for latencies
 
         Raises
@@ -110,26 +117,45 @@ class Bridge:
             Nobody voted; `detail` and `errors` give each model's reason.
         """
         asked = self._chosen(models)
-        votes = await self._ask_all(asked, question, deadline_s, clock)
+        asking = Asking(question, clock() + deadline_s, caller, clock)
+        asked_now = self._start(asked, asking)
+        try:
+            await asked_now.wait(asking, min_votes)
+        except asyncio.CancelledError:
+            self._drop(asked_now.pending())
+            raise
+        votes = asked_now.votes(asking, deadline_s)
+        late = asked_now.pending()
+        self._cut_after(late, late_s)
         for vote in votes:
             asked[vote.model].stats.note(vote)
         weighed = self._weigh(votes, asked)
         if not any(vote.weight > 0 for vote in weighed):
             raise _nobody(weighed, self._seats)
-        return Decision(question, pool(weighed), weighed)
+        return Decision(question, pool(weighed), weighed, late)
 
-    def models(self) -> list[dict[str, Any]]:
+    def note_late(self, vote: Vote) -> None:
+        """Count a vote that came after its decision."""
+        if vote.model in self._seats:
+            self._seats[vote.model].stats.late += 1
+
+    def names(self) -> list[str]:
+        """Every registered model."""
+        return list(self._seats)
+
+    def models(self, now: float = 0.0) -> list[dict[str, Any]]:
         """Describe every model: settings, learned weight, calibration, health, counts, latency."""
-        return [self.describe(name) for name in self._seats]
+        return [self.describe(name, now) for name in self._seats]
 
-    def describe(self, name: str) -> dict[str, Any]:
-        """Describe one model; raises UnknownModel."""
+    def describe(self, name: str, now: float = 0.0) -> dict[str, Any]:
+        """Describe one model as of `now` on the clock of `decide`; raises UnknownModel."""
         seat = self._seat(name)
         score = self.ledger.scores.get(name, Score())
         return {
             "name": name,
             "kind": seat.model.kind,
             **seat.settings.as_dict(),
+            **_guarding(seat, now),
             "learned_weight": self.ledger.weight(name),
             "calibration": {"brier": score.mean, "outcomes": score.count},
             **seat.stats.as_dict(),
@@ -143,6 +169,7 @@ class Bridge:
         enabled: bool | None = None,
         min_confidence: float | None = None,
         timeout_s: float | None = None,
+        concurrency: int | None = None,
     ) -> ModelSettings:
         """Change settings of one model and return them all; None leaves a setting as it is.
 
@@ -150,8 +177,15 @@ class Bridge:
         """
         seat = self._seat(name)
         seat.settings = seat.settings.changed(
-            weight=weight, enabled=enabled, min_confidence=min_confidence, timeout_s=timeout_s
+            weight=weight,
+            enabled=enabled,
+            min_confidence=min_confidence,
+            timeout_s=timeout_s,
+            concurrency=concurrency,
         )
+        if seat.guard is not None:
+            seat.guard.limiter.limit = seat.settings.concurrency
+            seat.guard.wake(seat.guard.limiter.admit())
         return seat.settings
 
     def _seat(self, name: str) -> Seat:
@@ -164,28 +198,29 @@ class Bridge:
             names = [name for name, seat in self._seats.items() if seat.settings.enabled]
         return {name: replace(self._seat(name)) for name in names}
 
-    async def _ask_all(
-        self, asked: Mapping[str, Seat], question: Question, deadline_s: float, clock: Clock
-    ) -> list[Vote]:
-        if not asked:
-            return []
-        tasks = {
-            asyncio.create_task(_ask(name, seat, question, clock)): name
-            for name, seat in asked.items()
-        }
-        started = clock()
-        try:
-            done, _ = await asyncio.wait(tasks, timeout=deadline_s)
-        finally:
-            self._drop(task for task in tasks if not task.done())
-        late_ms = 1e3 * (clock() - started)
-        late = f"no answer within the deadline of {deadline_s:g} s"
-        return [
-            _counted(task, name)
-            if task in done
-            else Vote(model=name, status="timeout", latency_ms=late_ms, reasoning=late)
-            for task, name in tasks.items()
-        ]
+    def _start(self, asked: Mapping[str, Seat], asking: Asking) -> _Round:
+        """Ask all at once; who is known to be dead votes `unavailable` without being asked."""
+        started = _Round(list(asked))
+        now = asking.clock()
+        for name, seat in asked.items():
+            permit: Permit = "ask"
+            if seat.guard is not None:
+                permit = seat.guard.breaker.permit(now)
+                if permit != "ask":
+                    started.dead[name] = seat.guard.breaker.reason(now)
+            if permit != "refuse":
+                started.tasks[name] = asyncio.create_task(ask(name, seat, asking, permit))
+        return started
+
+    def _cut_after(self, late: list[asyncio.Task[Vote]], late_s: float) -> None:
+        """Let late models go on for so long, then end them."""
+        if late_s <= 0:
+            self._drop(late)
+            late.clear()
+        for task in late:
+            self._cut.add(task)
+            task.add_done_callback(self._cut.discard)
+            asyncio.get_running_loop().call_later(late_s, task.cancel)  # nothing, if it is done
 
     def _drop(self, late: Iterable[asyncio.Task[Vote]]) -> None:
         """Cancel without waiting: a model that ignores it must not hold up the decision."""
@@ -202,45 +237,70 @@ class Bridge:
         return [msgspec.structs.replace(vote, weight=shares.get(vote.model, 0.0)) for vote in votes]
 
 
-async def _ask(name: str, seat: Seat, question: Question, clock: Clock) -> Vote:
-    settings = seat.settings
-    started = clock()
-    status: Status
-    try:
-        async with asyncio.timeout(settings.timeout_s):
-            prediction = await seat.model.decide(question)
-    except Abstained as why:
-        status, reason = "abstained", why.detail
-    except ModelUnavailable as why:
-        status, reason = "unavailable", why.detail
-    except TimeoutError:
-        status, reason = "timeout", f"no answer within its timeout of {settings.timeout_s:g} s"
-    except Exception as fault:  # whatever a model does wrong costs its own vote only
-        status, reason = "error", f"{type(fault).__name__}: {fault}"
-    else:
-        return _voted(name, prediction, settings, 1e3 * (clock() - started))
-    latency_ms = 1e3 * (clock() - started)
-    return Vote(model=name, status=status, latency_ms=latency_ms, reasoning=reason)
+@dataclass(slots=True)
+class _Round:
+    """The models of one question. `dead` gives the reason of those whose breaker is not closed:
+
+    they are not waited for; one of them may be asked all the same, to see whether it is back.
+    """
+
+    asked: list[str]
+    tasks: dict[str, asyncio.Task[Vote]] = field(default_factory=dict)
+    dead: dict[str, str] = field(default_factory=dict)
+
+    async def wait(self, asking: Asking, min_votes: int | None) -> None:
+        """Return when all that count have answered, enough have, or the deadline is there."""
+        trusted = {task for name, task in self.tasks.items() if name not in self.dead}
+        one_by_one = min_votes is not None or self.dead
+        mode = asyncio.FIRST_COMPLETED if one_by_one else asyncio.ALL_COMPLETED
+        while True:
+            ok = sum(_is_ok(task) for task in self.tasks.values())
+            if min_votes is not None and ok >= min_votes:
+                return
+            waiting = {task for task in trusted if not task.done()}
+            if not waiting and not ok:
+                waiting = set(self.pending())
+            left = asking.deadline - asking.clock()
+            if not waiting or left <= 0:
+                return
+            await asyncio.wait(waiting, timeout=left, return_when=mode)
+
+    def pending(self) -> list[asyncio.Task[Vote]]:
+        """Who has not answered yet."""
+        return [task for task in self.tasks.values() if not task.done()]
+
+    def votes(self, asking: Asking, deadline_s: float) -> list[Vote]:
+        """One vote for each model as it is now, in the order asked."""
+        votes: list[Vote] = []
+        left = asking.deadline - asking.clock()
+        late_ms = 1e3 * (deadline_s - left)
+        late = f"no answer within the deadline of {deadline_s:g} s"
+        if left > 0:
+            late = "not waited for: enough models had voted"
+        for name in self.asked:
+            task = self.tasks.get(name)
+            if task is not None and task.done():
+                votes.append(_counted(task, name))
+            elif name in self.dead:
+                votes.append(Vote(model=name, status="unavailable", reasoning=self.dead[name]))
+            else:
+                late_vote = Vote(model=name, status="timeout", latency_ms=late_ms, reasoning=late)
+                votes.append(late_vote)
+        return votes
 
 
-def _voted(name: str, prediction: Prediction, settings: ModelSettings, latency_ms: float) -> Vote:
-    if prediction.confidence < settings.min_confidence:
-        return Vote(
-            model=name,
-            status="abstained",
-            latency_ms=latency_ms,
-            reasoning=f"{prediction.decision} at {prediction.confidence:.3f} is below "
-            f"min_confidence {settings.min_confidence:g}",
-        )
-    return Vote(
-        model=name,
-        status="ok",
-        decision=prediction.decision,
-        confidence=prediction.confidence,
-        distribution=prediction.distribution,
-        latency_ms=latency_ms,
-        reasoning=prediction.reasoning,
-    )
+def _is_ok(task: asyncio.Task[Vote]) -> bool:
+    return task.done() and not task.cancelled() and task.result().status == "ok"
+
+
+def _guarding(seat: Seat, now: float) -> dict[str, Any]:
+    if seat.guard is None:
+        return {"breaker": None, "queue": None}
+    limiter = seat.guard.limiter
+    return {
+        "breaker": seat.guard.breaker.as_dict(now),
+        "queue": {"active": limiter.active, "waiting": limiter.waiting},
+    }
 
 
 def _counted(task: asyncio.Task[Vote], name: str) -> Vote:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from ai_bridge.errors import InvalidRecord, NoModels, UnknownModel
-from ai_bridge.prediction import choose
+from ai_bridge.prediction import DECISIONS, choose
 from ai_bridge.votes import Vote
 
 _REPLAYED = ("final_decision", "confidence", "distribution", "agreement")
@@ -112,9 +112,18 @@ def replay(record: Mapping[str, Any], without: Sequence[str] = ()) -> dict[str, 
     }
 
 
-def votes_of(record: Mapping[str, Any]) -> list[Vote]:
-    """Read the votes of a stored decision; raises InvalidRecord naming what is wrong."""
+def decisions_of(record: Mapping[str, Any]) -> list[str]:
+    """Read what a stored decision could choose from; records before that was free have none."""
+    decisions = record.get("decisions", list(DECISIONS))
+    return [str(name) for name in decisions] if isinstance(decisions, list) else []
+
+
+def votes_of(record: Mapping[str, Any], field: str = "votes") -> list[Vote]:
+    """Read the votes of a stored decision; raises InvalidRecord naming what is wrong.
+
+    `field` may be `late_votes`, which a record need not have.
+    """
     try:
-        return msgspec.convert(record.get("votes"), list[Vote])
+        return msgspec.convert(record.get(field, None if field == "votes" else []), list[Vote])
     except msgspec.ValidationError as wrong:
         raise InvalidRecord(f"the decision's votes cannot be read: {wrong}") from wrong

@@ -5,6 +5,7 @@ BridgeError
 ├── Abstained         503  a model declines to answer this question (a vote, not a fault)
 ├── ModelUnavailable  503  a model's process or server is not there
 ├── InvalidPrediction 502  a model answered with something that is not a distribution
+├── ModelExists       409  the caller: another model has that name
 ├── UnknownModel      400  the caller: a name that no registered model has
 ├── InvalidRequest    400  the caller: an option has a wrong type or value
 └── InvalidRecord     422  a stored decision lacks what replay or learning needs
@@ -48,11 +49,15 @@ class Abstained(BridgeError):
 
 
 class ModelUnavailable(BridgeError):
-    """A model's process or server does not answer."""
+    """A model's process or server does not answer; it may say when to ask again."""
 
     code = "model_unavailable"
     status = 503
     retryable = True
+
+    def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
 
 
 class InvalidPrediction(BridgeError):
@@ -74,6 +79,13 @@ class InvalidRequest(BridgeError):
 
     code = "invalid_request"
     status = 400
+
+
+class ModelExists(InvalidRequest):
+    """Another model is registered under that name."""
+
+    code = "model_exists"
+    status = 409
 
 
 class InvalidRecord(BridgeError):

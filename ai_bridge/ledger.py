@@ -11,9 +11,8 @@ from typing import Any
 
 import msgspec
 
-from ai_bridge.consensus import votes_of
+from ai_bridge.consensus import decisions_of, votes_of
 from ai_bridge.errors import InvalidRecord
-from ai_bridge.prediction import DECISIONS
 from ai_bridge.weights import NEW_WEIGHT, Weights, brier, update
 
 
@@ -50,22 +49,23 @@ class Ledger:
 
         Parameters
         ----------
-        record : a decision, or the event that `outcome_event` makes of one: `decision_id`, `votes`
-        outcome : one of DECISIONS
+        record : a decision, or the event that `outcome_event` makes of one: `decision_id`,
+            `votes`, and, where there are any, `late_votes` and `decisions`
+        outcome : one of the decisions (DECISIONS where the record names none)
 
         Raises
         ------
         InvalidRecord
-            The record has no decision_id or no readable votes, or the outcome is none of DECISIONS.
+            The record has no decision_id or no readable votes, or the outcome is none of them.
         """
         decision_id = record.get("decision_id")
-        if not isinstance(decision_id, str) or outcome not in DECISIONS:
+        if not isinstance(decision_id, str) or outcome not in decisions_of(record):
             raise InvalidRecord(f"cannot judge decision {decision_id!r} by outcome {outcome!r}")
         if decision_id in self._judged:
             return self.weights
         votes = {
             vote.model: vote.distribution
-            for vote in votes_of(record)
+            for vote in [*votes_of(record), *votes_of(record, "late_votes")]
             if vote.status == "ok" and vote.distribution is not None
         }
         self.weights = update(self.weights, votes, outcome)

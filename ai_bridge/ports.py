@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ai_bridge.prediction import Prediction
+from ai_bridge.errors import Abstained
+from ai_bridge.prediction import DECISIONS, Prediction
 from ai_bridge.series import Series
 
 
@@ -15,13 +16,21 @@ class Question:
     """One question to all models: what to do about these symbols now.
 
     `window` holds what is known of each symbol (a symbol without data may be missing),
-    `context` what the caller adds, `now` unix seconds.
+    `context` what the caller adds, `now` unix seconds, `decisions` what to choose from, and
+    `packed` the packed context (the answer of `context.packing` in the form `items`) as JSON.
     """
 
     symbols: tuple[str, ...]
     window: Mapping[str, Series]
     now: float
     context: Mapping[str, Any] = field(default_factory=dict)
+    decisions: tuple[str, ...] = DECISIONS
+    packed: bytes = b""
+
+    def only(self, decisions: tuple[str, ...]) -> None:
+        """Raise Abstained where others than these are asked for."""
+        if set(self.decisions) != set(decisions):
+            raise Abstained(f"answers {', '.join(decisions)} only")
 
 
 class Model(Protocol):
@@ -34,7 +43,7 @@ class Model(Protocol):
 
     @property
     def kind(self) -> str:
-        """How it runs: `builtin`, `torch`, and later the remote kinds."""
+        """How it runs: `builtin`, `torch`, `openai`, `koboldcpp`, `remote` or `custom`."""
         ...
 
     async def decide(self, question: Question) -> Prediction:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ai_bridge.consensus import Consensus, explain
+from ai_bridge.consensus import Consensus, decisions_of, explain
 from ai_bridge.errors import InvalidRequest
 from ai_bridge.ports import Question
 from ai_bridge.prediction import DECISIONS
@@ -47,6 +47,7 @@ def decision_record(
         "context_id": context_id,
         "term": term,
         "abstained": False,
+        "decisions": list(question.decisions),
         "symbols": list(question.symbols),
         "asked_at": question.now,
         "reference": _reference(question),
@@ -59,8 +60,9 @@ def outcome_class(payload: Mapping[str, Any], record: Mapping[str, Any]) -> str:
 
     Parameters
     ----------
-    payload : `{"outcome": one of DECISIONS}` or `{"return": fraction}`, exactly one of them
-    record : the decision; its `dead_band` turns a return into buy (above), sell (below) or hold
+    payload : `{"outcome": one of the decisions}` or `{"return": fraction}`, exactly one of them
+    record : the decision; its `dead_band` turns a return into buy (above), sell (below) or hold,
+        which needs a decision between just these
 
     Raises
     ------
@@ -69,14 +71,17 @@ def outcome_class(payload: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     """
     if len(payload) != 1 or not payload.keys() <= {"outcome", "return"}:
         raise _refuse("outcome", sorted(payload), 'give either "outcome" or "return"')
+    decisions = decisions_of(record)
     if "outcome" in payload:
         outcome = payload["outcome"]
-        if outcome not in DECISIONS:
-            raise _refuse("outcome", outcome, f"must be one of {', '.join(DECISIONS)}")
+        if outcome not in decisions:
+            raise _refuse("outcome", outcome, f"must be one of {', '.join(decisions)}")
         return str(outcome)
     value = payload["return"]
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise _refuse("return", value, "must be a finite number")
+    if set(decisions) != set(DECISIONS):
+        raise _refuse("return", value, "judges only decisions between buy, sell and hold")
     band = float(record.get("dead_band", DEAD_BAND))
     return "buy" if value > band else "sell" if value < -band else "hold"
 
@@ -91,8 +96,11 @@ def outcome_event(record: Mapping[str, Any], payload: Mapping[str, Any]) -> dict
         "outcome": outcome_class(payload, record),
         "final_decision": record["final_decision"],
         "symbols": record.get("symbols", []),
+        "decisions": decisions_of(record),
         "votes": record["votes"],
     }
+    if record.get("late_votes"):
+        event["late_votes"] = record["late_votes"]
     if "return" in payload:
         event["return"] = payload["return"]
     return event

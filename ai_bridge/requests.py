@@ -12,6 +12,7 @@ from ai_bridge.errors import InvalidRequest
 
 Symbol = Annotated[str, Meta(min_length=1, max_length=64)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
+Choice = Annotated[str, Meta(pattern=r"\A[a-z][a-z0-9_]{0,31}\Z")]
 _NOTHING = object()
 _NAMED = re.compile(r"(?:unknown|missing required) field `(.+)`")
 
@@ -23,6 +24,12 @@ class DecideRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     context: dict[str, Any] = {}
     models: Annotated[list[Name], Meta(min_length=1, max_length=100)] | None = None
     deadline_ms: Annotated[int, Meta(ge=1, le=60_000)] = 5000
+    min_votes: Annotated[int, Meta(ge=1, le=100)] | None = None
+    decisions: Annotated[list[Choice], Meta(min_length=2, max_length=16)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.decisions is not None and len(set(self.decisions)) < len(self.decisions):
+            raise ValueError("decisions must differ from each other")
 
 
 class ModelPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,6 +39,7 @@ class ModelPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     enabled: bool | None = None
     min_confidence: float | None = None
     timeout_s: float | None = None
+    concurrency: int | None = None
 
 
 class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,7 +48,7 @@ class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     without: list[Name] = []
 
 
-Request = TypeVar("Request", DecideRequest, ModelPatch, ReplayRequest)
+Request = TypeVar("Request", bound=msgspec.Struct)
 
 
 def parse(body: object, shape: type[Request]) -> Request:

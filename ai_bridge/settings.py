@@ -16,19 +16,22 @@ class ModelSettings:
     """Settings of one model, checked on creation.
 
     `weight` >= 0 (0: votes are recorded but do not count), `min_confidence` 0..1 (below it a vote
-    becomes an abstention), `timeout_s` above 0 up to 60 (the decision's own deadline still cuts).
+    becomes an abstention), `timeout_s` above 0 up to 60 (the decision's own deadline still cuts),
+    `concurrency` 1..64 (questions at a time to a model outside this process).
     """
 
     weight: float = 1.0
     enabled: bool = True
     min_confidence: float = 0.0
     timeout_s: float = MAX_TIMEOUT_S
+    concurrency: int = 4
 
     def __post_init__(self) -> None:
         _require("weight", self.weight, 0 <= self.weight < math.inf, "a finite number >= 0")
         _require("min_confidence", self.min_confidence, 0 <= self.min_confidence <= 1, "in 0..1")
         fits = 0 < self.timeout_s <= MAX_TIMEOUT_S
         _require("timeout_s", self.timeout_s, fits, f"above 0 and at most {MAX_TIMEOUT_S:g}")
+        _require("concurrency", self.concurrency, 1 <= self.concurrency <= 64, "in 1..64")
 
     def changed(self, **changes: Any) -> ModelSettings:
         """Return a copy with the changes that are not None, checked."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from ai_bridge.latency import Latencies
 from ai_bridge.votes import Vote
 
 _HEALTH = {"ok": "ok", "abstained": "ok", "timeout": "failing", "error": "failing"}
@@ -15,7 +16,9 @@ class ModelStats:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+        self.late = 0
         self.latency_total_ms = 0.0
+        self.newest = Latencies()
         self.latency_last_ms: float | None = None
         self.last_status: str | None = None
         self.last_reason = ""
@@ -25,6 +28,7 @@ class ModelStats:
         self.counts[vote.status] += 1
         self.latency_total_ms += vote.latency_ms
         self.latency_last_ms = vote.latency_ms
+        self.newest.add(vote.latency_ms)
         self.last_status = vote.status
         self.last_reason = vote.reasoning
 
@@ -42,8 +46,11 @@ class ModelStats:
             "health": self.health,
             "last_reason": self.last_reason,
             "counts": dict(self.counts),
+            "late_votes": self.late,
             "latency_ms": {
                 "mean": self.latency_total_ms / asked if asked else None,
                 "last": self.latency_last_ms,
+                "p50": self.newest.percentile(0.5),
+                "p99": self.newest.percentile(0.99),
             },
         }

@@ -9,7 +9,7 @@ from typing import Any
 from ai_bridge.adapters.frames import BadFrame, frame, pack_series, read_frame
 from ai_bridge.errors import Abstained, ModelUnavailable
 from ai_bridge.ports import Question
-from ai_bridge.prediction import Prediction
+from ai_bridge.prediction import DECISIONS, Prediction
 from ai_bridge.series import Series
 
 # Enough for some bars of a busy market; older history the worker holds itself.
@@ -39,6 +39,7 @@ class TorchModel:
 
     async def decide(self, question: Question) -> Prediction:
         """Have the worker judge the windows; raises Abstained while it has learned too little."""
+        question.only(DECISIONS)
         windows = [question.window[name] for name in question.symbols if name in question.window]
         parts = [pack_series(window, -NEWEST_POINTS) for window in windows]
         answer = await self._call("predict", series=parts)

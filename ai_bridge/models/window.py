@@ -32,6 +32,7 @@ class WindowModel:
 
     async def decide(self, question: Question) -> Prediction:
         """Judge every symbol and average; raises Abstained where none can be judged."""
+        question.only(DECISIONS)
         judged: list[Prediction] = []
         refused: list[str] = []
         for symbol in question.symbols:
