@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from ai_bridge.errors import BridgeError
+from ai_bridge.specs import of_table
 from context.errors import ContextError
 from context.feeds import parse_spec
 from server import cli, node
@@ -41,7 +43,9 @@ def main() -> int:
             parse_spec(spec)
         if settings.semantic:
             model_folder()
-    except (SettingsError, ContextError, ModelMissing) as exc:
+        for name, table in settings.models.items():
+            of_table(name, table)
+    except (SettingsError, ContextError, BridgeError, ModelMissing) as exc:
         print(f"app.py: {exc}", file=sys.stderr)
         return 2
     return run_node(settings)

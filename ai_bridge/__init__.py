@@ -5,8 +5,10 @@ A `Bridge` asks models a `Question`, pools their votes by configured times learn
 `Ledger`. Nothing here touches disk, network, clock or torch: that is `ai_bridge.adapters`.
 """
 
+from ai_bridge.asking import Guard
 from ai_bridge.bridge import Bridge, Decision
 from ai_bridge.consensus import replay
+from ai_bridge.custom import register
 from ai_bridge.ledger import Ledger
 from ai_bridge.ports import Model, Question
 from ai_bridge.prediction import DECISIONS, Prediction
@@ -18,6 +20,7 @@ __all__ = [
     "DECISIONS",
     "Bridge",
     "Decision",
+    "Guard",
     "Ledger",
     "Model",
     "ModelSettings",
@@ -26,5 +29,6 @@ __all__ = [
     "Series",
     "outcome_class",
     "outcome_event",
+    "register",
     "replay",
 ]

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from server.setting_kinds import Choice, Flag, Kind, ListOf, Number, Pairs, PathOf, Text
+from server.setting_kinds import Choice, Flag, Kind, ListOf, Number, Pairs, PathOf, Tables, Text
 
 PREFIX = "CONTEXT_"
 # Variables with this prefix that are no settings: the supervisor's own, and the peers' secret.
@@ -98,6 +98,22 @@ class Settings:
         Pairs("model=tokenizer.json,..."),
         dict,
         "Tokenizer file of each model, as `model=path,...`; a model without one is estimated.",
+    )
+    models: Mapping[str, Any] = _setting(
+        Tables("tables [models.NAME] with a kind, or the same as JSON"),
+        dict,
+        "Models to ask beside the built-in ones, each a table; see docs/models.md.",
+    )
+    model_modules: tuple[str, ...] = _setting(
+        ListOf(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "Python modules such as my_models.fast", " ,"),
+        (),
+        "Python modules to import at the start; they register classes for models of kind `custom`.",
+    )
+    api_keys: Mapping[str, str] = _setting(
+        Pairs("VARIABLE=https://address,..."),
+        dict,
+        "Environment variables with keys that models registered over REST may name, each with the "
+        "address that the key may be sent to.",
     )
     torch_worker: bool = _setting(
         Flag(), True, "Whether to start the process of the local torch model."

@@ -87,7 +87,9 @@ class Realtime:
         return answer
 
     def _decide(self, asked: Any = None) -> dict[str, Any]:
-        answer: dict[str, Any] = self._agent.json("decide", {}, msgspec.json.encode(asked or {}))
+        answer: dict[str, Any] = self._agent.json(
+            "decide", {"caller": request.remote_addr or ""}, msgspec.json.encode(asked or {})
+        )
         return answer
 
     # --- pushing ---

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+
 _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -127,3 +129,21 @@ class Pairs:
         if not all(isinstance(text, str) and text for pair in raw.items() for text in pair):
             raise ValueError(raw)
         return dict(raw)
+
+
+class Tables:
+    """A table by name."""
+
+    def __init__(self, allowed: str) -> None:
+        self.allowed = allowed
+
+    def parse(self, raw: Any) -> dict[str, dict[str, Any]]:
+        """The tables; what is in them is checked by who reads them."""
+        if isinstance(raw, str):
+            try:
+                raw = msgspec.json.decode(raw or "{}")
+            except msgspec.DecodeError as wrong:
+                raise ValueError(raw) from wrong
+        if not isinstance(raw, Mapping) or not all(isinstance(t, Mapping) for t in raw.values()):
+            raise TypeError(raw)
+        return {str(name): dict(table) for name, table in raw.items()}

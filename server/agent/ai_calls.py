@@ -13,11 +13,13 @@ from typing import Any
 
 import msgspec
 
+from ai_bridge.bridge import Decision
 from ai_bridge.consensus import replay
-from ai_bridge.errors import InvalidRequest, UnknownModel
+from ai_bridge.errors import InvalidRequest
 from ai_bridge.ports import Question
+from ai_bridge.prediction import DECISIONS
 from ai_bridge.record import outcome_event
-from ai_bridge.requests import DecideRequest, ModelPatch, ReplayRequest, parse
+from ai_bridge.requests import DecideRequest, ReplayRequest, parse
 from ai_bridge.series import Series
 from context.errors import NotFound
 from context.filter import Filter
@@ -33,24 +35,35 @@ from server.ipc import Answer, Request
 
 WINDOW_ITEMS = 1000  # newest market items of a symbol that models look at
 CONTEXT_ITEMS = 200  # newest items that are packed as the decision's context
-DECISION, OUTCOME = "ai_decision", "ai_outcome"
+DECISION, OUTCOME, LATE = "ai_decision", "ai_outcome", "late_votes"
+LATE_S = 30.0  # after the deadline; later votes are not waited for
+KEPT_LATE, PRUNE_ONE_IN = 10_000, 100
 FIND_DEADLINE_MS = 10_000
 MAX_OUTCOMES = 10_000_000
 
 
 async def decide(node: Node, request: Request) -> Answer:
     """POST /api/context/ai/decide."""
+    started = time.monotonic()
     asked = parse(body_json(request), DecideRequest)
     context = PackRequest(symbols=asked.symbols, limit=CONTEXT_ITEMS)
     packed = await node.scan(pack_newest, node, context)
     window = {symbol: await node.scan(_series, node, symbol) for symbol in asked.symbols}
     question = Question(
-        symbols=tuple(asked.symbols), window=window, context=asked.context, now=time.time()
+        symbols=tuple(asked.symbols),
+        window=window,
+        context=asked.context,
+        now=time.time(),
+        decisions=tuple(asked.decisions or DECISIONS),
+        packed=packed.body,
     )
     decision = await node.bridge.decide(
         question,
-        deadline_s=asked.deadline_ms / 1000,
+        deadline_s=asked.deadline_ms / 1000 - (time.monotonic() - started),
         models=asked.models,
+        min_votes=asked.min_votes,
+        late_s=LATE_S,
+        caller=request.params.get("caller", ""),
         clock=time.monotonic,
     )
     record = decision.record(
@@ -59,7 +72,30 @@ async def decide(node: Node, request: Request) -> Answer:
     if len(asked.symbols) == 1:
         record["symbol"] = asked.symbols[0]  # so that a filter by symbol finds it
     await node.append_items([make_item(DECISION, record, source=node.settings.node_id)])
+    if decision.late:
+        node.spawn(_keep_late(node, record["decision_id"], decision))
     return answers.json(record)
+
+
+async def _keep_late(node: Node, decision_id: str, decision: Decision) -> None:
+    """Record the votes that come after their decision: an outcome will judge them too."""
+    kept: list[dict[str, Any]] = []
+    for each in asyncio.as_completed(decision.late):
+        try:
+            vote = await each
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # the node stops
+            continue  # it never came
+        if vote.status != "ok":
+            continue
+        node.bridge.note_late(vote)
+        kept.append(vote.as_dict())
+        stored = msgspec.json.encode(kept)
+        await asyncio.to_thread(node.state.put, LATE, decision_id, stored, now=time.time())
+    if kept and secrets.randbelow(PRUNE_ONE_IN) == 0:
+        await asyncio.to_thread(node.state.prune, LATE, keep_newest=KEPT_LATE)
 
 
 def _series(node: Node, symbol: str) -> Series:
@@ -69,24 +105,6 @@ def _series(node: Node, symbol: str) -> Series:
     )
     items = [msgspec.json.decode(raw) for raw in reversed(found["items"])]
     return Series.of(symbol, items)
-
-
-async def models(node: Node, request: Request) -> Answer:
-    """GET /api/context/ai/models."""
-    return answers.json({"models": node.bridge.models()})
-
-
-async def configure(node: Node, request: Request) -> Answer:
-    """PATCH /api/context/ai/models/<name>."""
-    name = request.params["name"]
-    patch = parse(body_json(request), ModelPatch)
-    try:
-        settings = node.bridge.configure(name, **msgspec.structs.asdict(patch))
-    except UnknownModel as exc:
-        raise NotFound(exc.detail) from exc
-    stored = msgspec.json.encode(settings.as_dict())
-    await asyncio.to_thread(node.state.put, "model", name, stored, now=time.time())
-    return answers.json(node.bridge.describe(name))
 
 
 async def decisions(node: Node, request: Request) -> Answer:
@@ -161,6 +179,8 @@ async def _find(node: Node, decision_id: str) -> dict[str, Any]:
     for raw in reversed(found["items"]):  # whoever repeats an id later does not shadow it
         candidate: dict[str, Any] = shown(raw)
         if candidate.get("decision_id") == decision_id:
+            late = await asyncio.to_thread(node.state.get, LATE, decision_id)
+            candidate["late_votes"] = msgspec.json.decode(late.value) if late else []
             return candidate
     raise NotFound(f"there is no decision {decision_id[:80]!r}")
 
@@ -209,8 +229,6 @@ def recall_outcomes(node: Node) -> None:
 
 CALLS = {
     "decide": decide,
-    "models": models,
-    "model_configure": configure,
     "decisions": decisions,
     "decision": decision,
     "outcome": outcome,

@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 from pathlib import Path
 
 import msgspec
 
+from ai_bridge.adapters.http import Http
+from ai_bridge.adapters.kinds import Services, load_classes
 from ai_bridge.adapters.model_torch import TorchModel
+from ai_bridge.asking import Guard
 from ai_bridge.bridge import Bridge
 from ai_bridge.models.builtin import builtin_models
-from ai_bridge.ports import Model
 from ai_bridge.settings import ModelSettings
 from context import tidy
 from context.adapters.archive import Archive, Sealer, loader
@@ -30,7 +33,14 @@ from nodes.adapters.lease_local import LocalLease
 from nodes.adapters.parent import announce_ready, announce_refused
 from nodes.adapters.probe import HealthProbe, capabilities
 from nodes.errors import NodeError
-from server.agent import ai_calls, context_calls, export_calls, node_calls, tensor_calls
+from server.agent import (
+    ai_calls,
+    context_calls,
+    export_calls,
+    model_calls,
+    node_calls,
+    tensor_calls,
+)
 from server.agent.ipc_server import IpcServer
 from server.agent.metrics import AgentMetrics
 from server.agent.node import Node
@@ -53,6 +63,7 @@ CALLS = {
     **export_calls.CALLS,
     **tensor_calls.CALLS,
     **ai_calls.CALLS,
+    **model_calls.CALLS,
     **node_calls.CALLS,
 }
 
@@ -62,13 +73,13 @@ def build_node(settings: Settings, *, term: int, log_: Log, state: StateStore) -
     archive = Archive(settings.data_dir)
     sealer = Sealer(archive, log_)
     torch = TorchModel(str(worker_socket(settings))) if settings.torch_worker else None
-    models: list[Model] = [*builtin_models()]
-    if torch:
-        models.append(torch)
     tuned = {
         stored.key: ModelSettings(**msgspec.json.decode(stored.value))
         for stored in state.list("model", limit=1000)
     }
+    bridge = Bridge(builtin_models(), tuned)
+    if torch:
+        bridge.add(torch, tuned.get(torch.name, ModelSettings()), Guard())
     types = Types()
     for stored in state.list("type", limit=10_000, newest_first=False):
         types.register(stored.key, msgspec.json.decode(stored.value))
@@ -87,9 +98,10 @@ def build_node(settings: Settings, *, term: int, log_: Log, state: StateStore) -
         ring=Ring(RING_BYTES, newest=log_.bounds()[1]),
         types=types,
         state=state,
-        bridge=Bridge(models, tuned),
+        bridge=bridge,
         torch=torch,
         semantic=SemanticClient(semantic_socket(settings)) if settings.semantic else None,
+        services=Services(Http(), os.environ, settings.api_keys, settings.data_dir / "prompts"),
         metrics=AgentMetrics(),
         term=term,
         capabilities=capabilities(settings.data_dir),
@@ -132,6 +144,8 @@ async def run(settings: Settings, term: int) -> None:
 async def _serve(node: Node, probe: HealthProbe, stopped: asyncio.Event) -> None:
     """Take part in the work until told to stop."""
     await asyncio.to_thread(ai_calls.recall_outcomes, node)
+    await asyncio.to_thread(load_classes, node.settings.model_modules)
+    await asyncio.to_thread(model_calls.recall_models, node)
     node.sealer.start(node.index.block)
     gc.freeze()  # what is here stays; young garbage is all that is worth looking at
     gc.set_threshold(50_000, 20, 50)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
+from ai_bridge.adapters.kinds import Added, Services
 from ai_bridge.adapters.model_torch import TorchModel
 from ai_bridge.bridge import Bridge
 from context.adapters.archive import Archive, Sealer, read_after
@@ -56,11 +57,13 @@ class Node:
     bridge: Bridge
     torch: TorchModel | None
     semantic: SemanticClient | None
+    services: Services  # what added models are built with
     metrics: AgentMetrics
     term: int
     capabilities: dict[str, Any]
     tokenizers: Mapping[str, Callable[[str], int]]
     tensors: Registry = field(default_factory=Registry)
+    added: dict[str, Added] = field(default_factory=dict)  # models that users added
     packs: int = 0  # packed contexts since the start
     feeds: list[Callable[[], dict[str, Any]]] = field(default_factory=list)
     not_ready: str | None = "starting"

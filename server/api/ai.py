@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ai_bridge.requests import DecideRequest
+from ai_bridge.specs import ModelSpec
 from server.api.operations import BEFORE, LIMIT, Operation, Param
 
 _SETTINGS_BODY = {
@@ -12,13 +13,14 @@ _SETTINGS_BODY = {
         "min_confidence": {"type": "number", "minimum": 0, "maximum": 1},
         "timeout_s": {"type": "number", "exclusiveMinimum": 0},
         "enabled": {"type": "boolean"},
+        "concurrency": {"type": "integer", "minimum": 1, "maximum": 64},
     },
     "additionalProperties": False,
 }
 _OUTCOME_BODY = {
     "type": "object",
     "properties": {
-        "outcome": {"enum": ["buy", "sell", "hold"]},
+        "outcome": {"type": "string", "description": "buy, sell, hold, or what was asked"},
         "return": {"type": "number", "description": "realised return as a fraction"},
     },
 }
@@ -37,6 +39,21 @@ OPERATIONS = (
         answers={200: "the decision", 503: "no model could vote"},
     ),
     Operation("GET", "/api/context/ai/models", "All models", call="models"),
+    Operation(
+        "POST",
+        "/api/context/ai/models",
+        "Add a model; it is kept over restarts",
+        call="model_register",
+        body=ModelSpec,
+        answers={201: "the model", 400: "a field is wrong", 409: "its name is taken"},
+    ),
+    Operation(
+        "DELETE",
+        "/api/context/ai/models/<name>",
+        "Remove a model that was added; what was learned of it stays",
+        call="model_remove",
+        answers={200: "removed", 400: "built in, or in the settings file", 404: "unknown"},
+    ),
     Operation(
         "PATCH",
         "/api/context/ai/models/<name>",

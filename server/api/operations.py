@@ -90,7 +90,7 @@ def _forwarder(operation: Operation) -> Callable[..., Response]:
         if unknown is not None:
             listed = ", ".join(sorted(known)) or "none"
             raise InvalidRequest(f"{unknown[:80]!r} is not an option here; known are: {listed}")
-        params: dict[str, Any] = {"args": args}
+        params: dict[str, Any] = {"args": args, "caller": request.remote_addr or ""}
         for header, name in HEADERS.items():
             value = request.headers.get(header)
             if value is not None:

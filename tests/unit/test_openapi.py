@@ -117,7 +117,9 @@ POST /api/context/types
 GET /api/context/types
 POST /api/context/ai/decide
 GET /api/context/ai/models
+POST /api/context/ai/models
 PATCH /api/context/ai/models/{name}
+DELETE /api/context/ai/models/{name}
 GET /api/context/ai/decisions
 GET /api/context/ai/decisions/{decision_id}
 POST /api/context/ai/decisions/{decision_id}/outcome
