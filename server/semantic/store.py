@@ -36,7 +36,6 @@ ITEMS: dict[str, np.dtype[Any]] = {
     "type": np.dtype("<u8"), "source": np.dtype("<u8"), "symbol": np.dtype("<u8"),
 }  # fmt: skip
 HEAD, LAYOUT = "head.json", 1
-_STRIDE = 1 << 18  # items looked at together
 
 log = logging.getLogger(__name__)
 Vectors = NDArray[np.float32]
@@ -56,7 +55,9 @@ class Head(msgspec.Struct, forbid_unknown_fields=True):
 class VectorStore:
     """What one log holds; what is of another log is thrown away. Belongs to one thread."""
 
-    def __init__(self, folder: Path, epoch: str) -> None:
+    def __init__(self, folder: Path, epoch: str, *, stride: int = 1 << 18) -> None:
+        """Open what is there; a search looks at `stride` items together."""
+        self._stride = stride
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._head = _read_head(folder / HEAD)
@@ -198,16 +199,9 @@ class VectorStore:
             if not open_:
                 break
             ranks = rank[self._items["text"][part]][::-1]
-            hits = np.flatnonzero(ranks >= 0)
-            offsets = self._items["offset"][part][::-1][hits]
-            order = np.argsort(ranks[hits], kind="stable")
-            ordered = ranks[hits][order]
-            starts = np.flatnonzero(np.diff(ordered, prepend=-1))
-            ends = np.append(starts[1:], len(ordered))
-            for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-                i = int(ordered[start])
-                free = places[i] - len(found[i])
-                taken = offsets[order[start : min(end, start + free)]].tolist()
+            offsets = self._items["offset"][part][::-1]
+            for i, at in _groups(ranks):
+                taken = offsets[at[: places[i] - len(found[i])]].tolist()
                 found[i] += taken
                 open_ -= len(taken)
                 if len(found[i]) == places[i]:
@@ -216,8 +210,8 @@ class VectorStore:
 
     def _parts(self, wish: Wish) -> Iterator[Any]:
         """Indices (or slices) of items that pass, newest stretch first, ascending in each."""
-        for end in range(self.items, 0, -_STRIDE):
-            part = slice(max(0, end - _STRIDE), end)
+        for end in range(self.items, 0, -self._stride):
+            part = slice(max(0, end - self._stride), end)
             yield part if wish.open else part.start + wish.passing(self._items, part)
 
 
@@ -228,6 +222,15 @@ def _columns(folder: Path, head: Head) -> tuple[Columns, Columns]:
 
 def _digest(template: str) -> bytes:
     return hashlib.blake2b(template.encode(), digest_size=16).digest()
+
+
+def _groups(ranks: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Each rank from 0 up that occurs, with the places where it stands, ascending."""
+    hits = np.flatnonzero(ranks >= 0)
+    order = hits[np.argsort(ranks[hits], kind="stable")]
+    starts = np.flatnonzero(np.diff(ranks[order], prepend=-1))  # none where nothing was hit
+    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(order)], strict=False):
+        yield int(ranks[order[start]]), order[start:end]
 
 
 def _largest(scores: Vectors, count: int) -> NDArray[np.int64]:

@@ -85,12 +85,12 @@ def found(store: VectorStore, query: Vectors, wish: Wish) -> list[int]:
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps, wishes, st.integers(0, 40))
+@given(steps, wishes, st.integers(0, 40), st.integers(1, 40))
 def test_it_answers_as_a_plain_list(
-    tmp_path: Path, steps: list[list[tuple]], wish: Wish, oldest: int
+    tmp_path: Path, steps: list[list[tuple]], wish: Wish, oldest: int, stride: int
 ) -> None:
     shutil.rmtree(tmp_path)
-    store, everything, offset = VectorStore(tmp_path, "e"), [], count(-1)
+    store, everything, offset = VectorStore(tmp_path, "e", stride=stride), [], count(-1)
     for step in steps:
         passages = []
         for template, gap, *rest in step:
@@ -102,7 +102,7 @@ def test_it_answers_as_a_plain_list(
     expected = plainly(everything, query, wish)
     assert found(store, query, wish) == expected
     store.commit()
-    again = VectorStore(tmp_path, "e")
+    again = VectorStore(tmp_path, "e", stride=stride)
     assert (again.applied, again.texts, again.items) == (store.applied, store.texts, store.items)
     assert found(again, query, wish) == expected
 
