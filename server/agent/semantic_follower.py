@@ -7,6 +7,7 @@ however slow the worker is, and it alone knows how far it has come.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 from context.errors import ContextError
@@ -20,8 +21,9 @@ from server.semantic.client import SemanticClient
 log = logging.getLogger(__name__)
 PAUSE_S = 0.05  # gathers what comes meanwhile
 AGAIN_S = 0.5
+ASK_S = 1.0  # how often an idle worker is asked whether it still has what it was given
 BEGIN_S, ADD_S = 30.0, 300.0
-STEP_ITEMS, STEP_BYTES, STEP_SCAN_BYTES = 1000, 1 << 20, 4 << 20
+STEP_ITEMS, STEP_BYTES, STEP_SCAN_BYTES = 500, 1 << 20, 4 << 20
 
 
 async def follow_sentences(node: Node, worker: SemanticClient) -> None:
@@ -30,21 +32,27 @@ async def follow_sentences(node: Node, worker: SemanticClient) -> None:
     while True:
         try:
             applied = await worker.begin(node.log.epoch, within_s=BEGIN_S)
+            await _catch_up(node, worker, applied)
             told = ""
-            while True:
-                applied = await _catch_up(node, worker, applied)
-                await asyncio.sleep(PAUSE_S)
-                async with node.changed:
-                    await node.changed.wait_for(lambda: node.ring.newest > applied)  # noqa: B023
         except ContextError as exc:  # the worker is away, or retention took a block meanwhile
             if told != exc.detail:
                 log.info("search by meaning waits", extra={"reason": exc.detail})
             told = exc.detail
-        await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(AGAIN_S)
+            continue
+        await asyncio.sleep(PAUSE_S)
+        await _changed(node, worker.applied)
 
 
-async def _catch_up(node: Node, worker: SemanticClient, applied: int) -> int:
-    """Hand over what lies after an offset; returns the offset up to which the worker has it."""
+async def _changed(node: Node, applied: int) -> None:
+    """Wait for an item after the offset, but no longer than until the worker is asked again."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(ASK_S), node.changed:
+            await node.changed.wait_for(lambda: node.ring.newest > applied)
+
+
+async def _catch_up(node: Node, worker: SemanticClient, applied: int) -> None:
+    """Hand over everything that lies after an offset."""
     while applied < node.snapshot().newest:
         started = node.loop.time()
         passages, reached = await asyncio.to_thread(_step, node, applied)
@@ -52,7 +60,6 @@ async def _catch_up(node: Node, worker: SemanticClient, applied: int) -> int:
         oldest = node.snapshot().oldest
         applied = await worker.add(applied, passages, reached, oldest, within_s=ADD_S)
         await asyncio.sleep(read_s)  # at most half of a core
-    return applied
 
 
 def _step(node: Node, after: int) -> tuple[list[Passage], int]:

@@ -124,6 +124,10 @@ def test_what_is_new_is_found_and_a_restart_keeps_and_doubles_nothing(tmp_path: 
     with NodeProcess(tmp_path / "data", None, env={"CONTEXT_SEMANTIC": "true"}) as node:
         node.client.ingest(items())
         caught_up(node.client)
+        killed = node.child("server.semantic")
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: killed not in node.pids(), "the worker to be gone")
+        caught_up(node.client)  # it comes back by itself, though nothing new arrives
         os.kill(node.child("server.semantic"), signal.SIGKILL)
         node.client.ingest({"type": "log_line", "data": {"message": "the disk is nearly full"}})
         caught_up(node.client)
