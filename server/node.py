@@ -12,6 +12,12 @@ from nodes.supervisor import ChildSpec
 from server.child import SETTINGS
 from server.config import Settings
 
+# The libraries of the semantic worker would else start a thread for every core.
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -20,15 +26,15 @@ def specs(settings: Settings) -> list[ChildSpec]:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     env = {SETTINGS: settings.to_json(), "PYTHONPATH": path}
 
-    def child(name: str, module: str, *, required: bool = True) -> ChildSpec:
+    def child(name: str, module: str, *, required: bool = True, **more: str) -> ChildSpec:
         argv = (sys.executable, "-m", module)
-        return ChildSpec(name, argv, env, ready_timeout_s=600, required=required)
+        return ChildSpec(name, argv, env | more, ready_timeout_s=600, required=required)
 
     workers = []
     if settings.torch_worker:
         workers.append(child("worker", "server.worker", required=False))
     if settings.semantic:
-        workers.append(child("semantic", "server.semantic", required=False))
+        workers.append(child("semantic", "server.semantic", required=False, **ONE_THREAD))
     return [child("agent", "server.agent"), child("web", "server.web"), *workers]
 
 

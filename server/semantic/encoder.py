@@ -24,7 +24,7 @@ _LAYERS, _HEADS, _EPSILON = 6, 12, 1e-12
 
 
 class Encoder:
-    """The model in memory, some 90 MB; belongs to one thread."""
+    """The model in memory, some 90 MB; any thread may use it."""
 
     def __init__(self, folder: Path) -> None:
         """Load `model.safetensors` and `tokenizer.json`; raises OSError where they are missing."""

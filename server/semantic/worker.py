@@ -1,8 +1,9 @@
 """The worker of searches by meaning: model and vectors in a process of its own, on a Unix socket.
 
 Operations: `begin {epoch}` and `add {after, reached, passages}` of the one that follows the log,
-`search {query, ...}`, `status {}`. New texts are embedded a few at a time, so that a search waits
-for some 50 ms at most. Messages are those of `ai_bridge.adapters.frames`.
+`search {query, wish}`, `status {}`. New texts are embedded in a thread of the lowest priority, so
+that neither searches nor other processes wait for them. Messages are those of
+`ai_bridge.adapters.frames`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import contextlib
 import logging
 import os
 import signal
+import sys
+import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,7 @@ from server.semantic.encoder import Encoder
 from server.semantic.store import Vectors, VectorStore
 from server.semantic.wish import Wish
 
-NICENESS = 10
+NICENESS, NICENESS_EMBEDDING = 10, 19
 COMMIT_S = 1.0
 TEXTS_AT_ONCE = 8  # more are hardly faster each
 log = logging.getLogger(__name__)
@@ -51,6 +55,7 @@ class Worker:
         self._store: VectorStore | None = None
         self._epoch, self._saved = "", -1
         self._adding = asyncio.Lock()
+        self._embedding = ThreadPoolExecutor(1, "embed", initializer=_give_way)
         self._stop = asyncio.Event()
         self._open: set[asyncio.Task[None]] = set()
         self._operations: dict[str, Callable[[Message], Awaitable[Message]]] = {
@@ -75,6 +80,7 @@ class Worker:
         for task in (saving, *self._open):
             task.cancel()
         await asyncio.gather(saving, *self._open, return_exceptions=True)
+        self._embedding.shutdown(cancel_futures=True)
         self._commit()
         path.unlink(missing_ok=True)
 
@@ -139,11 +145,11 @@ class Worker:
                     f"{request['after']} is not {store.applied}, where the last one ended"
                 )
             unknown = sorted(store.unknown([each.template for each in passages]), key=len)
-            vectors: dict[str, Vectors] = {}
+            loop, vectors = asyncio.get_running_loop(), dict[str, Vectors]()
             for start in range(0, len(unknown), TEXTS_AT_ONCE):
                 part = unknown[start : start + TEXTS_AT_ONCE]
-                vectors.update(zip(part, self._encoder.encode(part), strict=True))
-                await asyncio.sleep(0)  # a waiting search goes first
+                made = await loop.run_in_executor(self._embedding, self._encoder.encode, part)
+                vectors.update(zip(part, made, strict=True))
             store.append(passages, vectors, int(request["reached"]))
             store.forget(int(request["oldest"]))
             return self._state(store)
@@ -164,3 +170,9 @@ class Worker:
 
     def _state(self, store: VectorStore) -> Message:
         return {"applied": store.applied, "texts": store.texts, "items": store.items}
+
+
+def _give_way() -> None:
+    """Let everything else on the machine go before this thread."""
+    if sys.platform == "linux":  # elsewhere a priority belongs to the whole process
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS_EMBEDDING)
