@@ -1,14 +1,12 @@
 """Client of a node: REST and Server-Sent Events, with the standard library and `requests` alone.
 
-The one module of this package that touches network and clock, so that a program can copy or import
-it without any of the server's packages.
+In this package only it touches the network, and `client_retries` the clock, so that a program can
+import it without any of the server's packages.
 """
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -18,43 +16,15 @@ import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from context import frames
+from context.client_answers import json_of, not_a_node, problem_of, reason
 from context.client_errors import ClientError, NodeUnreachable, RequestFailed
+from context.client_retries import OnRetry, Retries
 from context.client_values import Json, OnProgress, encode, params, save, without_none
 from context.events import Event, EventDecoder, is_after
 
 __all__ = ["Client", "ClientError", "Event", "NodeUnreachable", "RequestFailed"]
 
-OnRetry = Callable[[ClientError, float], None]
-
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 3.0
 _EXPORT_SILENCE_S = 60.0  # a node waits half of this for a process of its own that restarts
-
-
-class _Retries:
-    """Growing, jittered pauses until a deadline that starts with the first failure in a row."""
-
-    def __init__(self, give_up_after_s: float | None, on_retry: OnRetry | None) -> None:
-        self._give_up_after_s = float("inf") if give_up_after_s is None else give_up_after_s
-        self._on_retry = on_retry
-        self.reset()
-
-    def reset(self) -> None:
-        """Start over after a success."""
-        self._deadline: float | None = None
-        self._pause_s = _FIRST_PAUSE_S
-
-    def wait(self, error: ClientError) -> None:
-        """Pause before the next try, or raise `error` where trying again is no use."""
-        now = time.monotonic()
-        if self._deadline is None:
-            self._deadline = now + self._give_up_after_s
-        pause_s = max(self._pause_s * random.uniform(0.5, 1), min(error.retry_after_s, 30.0))
-        if not error.retryable or now + pause_s > self._deadline:
-            raise error
-        if self._on_retry:
-            self._on_retry(error, pause_s)
-        time.sleep(pause_s)
-        self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
 
 
 class Client:
@@ -107,7 +77,7 @@ class Client:
         if idempotency_key is None:
             return self._call("POST", "/api/context/ingest", data=body, headers=headers)
         headers["Idempotency-Key"] = idempotency_key
-        retries = _Retries(give_up_after_s, on_retry)
+        retries = Retries(give_up_after_s, on_retry)
         while True:
             try:
                 return self._call("POST", "/api/context/ingest", data=body, headers=headers)
@@ -158,7 +128,7 @@ class Client:
         with self._send("GET", path, params=how, stream=True, timeout=wait) as answer:
             as_of = answer.headers.get("Context-As-Of")
             if as_of is None:
-                raise RequestFailed(_not_a_node(answer))
+                raise RequestFailed(not_a_node(answer))
             try:
                 count = save(answer.iter_content(1 << 18), target, on_progress)
             except requests.RequestException as error:
@@ -187,13 +157,55 @@ class Client:
         Starts after the cursor `after`; without one at this call, so that what is stored from
         its return on is seen. A node writes at least a comment every 15 s: after `silence_s`
         without a byte the connection counts as dead. Reconnects until `give_up_after_s` passed
-        without an event (None: for ever). Filters: type, source, symbol, query, regex, ignore_case.
+        without an event (None: for ever). Filters: those of a search, `query` being one of them.
         """
         start = after if after is not None else str(self.latest(limit=1)["as_of"])
-        return self._follow(start, params(filters), silence_s, _Retries(give_up_after_s, on_retry))
+        return self._follow(start, params(filters), silence_s, Retries(give_up_after_s, on_retry))
+
+    def poll(
+        self,
+        after: str | None = None,
+        *,
+        wait_s: float = 25.0,
+        limit: int | None = None,
+        **filters: Any,
+    ) -> Json:
+        """One long poll, `{"items", "next", "gap", "as_of"}`; go on after `next`."""
+        how = params({"after": after, "wait_s": wait_s, "limit": limit, **filters})
+        wait = self.timeout_s + wait_s
+        return self._call("GET", "/api/context/poll", params=how, timeout_s=wait)
+
+    def follow(
+        self,
+        after: str | None = None,
+        *,
+        wait_s: float = 25.0,
+        give_up_after_s: float | None = None,
+        on_retry: OnRetry | None = None,
+        **filters: Any,
+    ) -> Iterator[Event]:
+        """What `stream` gives, by long polls: for where a proxy cuts streams or holds them back."""
+        start = after if after is not None else str(self.poll(wait_s=0, **filters)["next"])
+        return self._polled(start, wait_s, filters, Retries(give_up_after_s, on_retry))
+
+    def _polled(
+        self, last: str, wait_s: float, filters: Mapping[str, Any], retries: Retries
+    ) -> Iterator[Event]:
+        while True:
+            try:
+                page = self.poll(last, wait_s=wait_s, **filters)
+            except ClientError as error:
+                retries.wait(error)
+                continue
+            retries.reset()
+            for item in page["items"]:
+                yield Event("context", item["id"], item)
+            last = page["next"]
+            if page["gap"]:
+                yield Event("gap", last, page["gap"])
 
     def _follow(
-        self, last: str, params: Mapping[str, Any], silence_s: float, retries: _Retries
+        self, last: str, params: Mapping[str, Any], silence_s: float, retries: Retries
     ) -> Iterator[Event]:
         while True:
             try:
@@ -221,7 +233,7 @@ class Client:
         )
         with answer:
             if "text/event-stream" not in answer.headers.get("Content-Type", ""):
-                raise RequestFailed(_not_a_node(answer))
+                raise RequestFailed(not_a_node(answer))
             decoder = EventDecoder()
             try:
                 # read1, not iter_content: it hands over what has arrived, chunked or not.
@@ -270,7 +282,7 @@ class Client:
         """`{"ready", "healthz", "readyz"}`: whether the node serves, and what it says to both."""
         healthz = self._call("GET", "/healthz", accept=503)
         answer = self._send("GET", "/readyz", accept=503)
-        return {"ready": answer.status_code == 200, "healthz": healthz, "readyz": _json(answer)}
+        return {"ready": answer.status_code == 200, "healthz": healthz, "readyz": json_of(answer)}
 
     def control(self) -> Json:
         """Whether trading actions are stopped."""
@@ -294,7 +306,7 @@ class Client:
         **how: Any,
     ) -> Json:
         how["timeout"] = timeout_s or self.timeout_s
-        return _json(self._send(method, path, accept=accept, **how))
+        return json_of(self._send(method, path, accept=accept, **how))
 
     def _send(self, method: str, path: str, *, accept: int = 200, **how: Any) -> requests.Response:
         how.setdefault("timeout", self.timeout_s)
@@ -303,48 +315,9 @@ class Client:
         except requests.Timeout as error:
             raise NodeUnreachable(self.url, f"no answer within {how['timeout']} s") from error
         except requests.RequestException as error:
-            raise NodeUnreachable(self.url, _reason(error)) from error
+            raise NodeUnreachable(self.url, reason(error)) from error
         if answer.ok or answer.status_code == accept:
             return answer
         with answer:
             wait = answer.headers.get("Retry-After", "")
-            raise RequestFailed(_problem(answer), float(wait) if wait.isdecimal() else 0.0)
-
-
-def _reason(error: requests.RequestException) -> str:
-    """The innermost cause in few words, such as "Connection refused"."""
-    cause: BaseException = error
-    while cause.__cause__ or cause.__context__:
-        cause = cause.__cause__ or cause.__context__ or cause
-    return (isinstance(cause, OSError) and cause.strerror) or str(cause)
-
-
-def _document(answer: requests.Response) -> Json:
-    """The JSON object of an answer, empty where it is something else."""
-    try:
-        body = answer.json()
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
-
-
-def _json(answer: requests.Response) -> Json:
-    if body := _document(answer):
-        return body
-    raise RequestFailed(_not_a_node(answer))
-
-
-def _problem(answer: requests.Response) -> Json:
-    body = _document(answer)
-    return body if "code" in body else _not_a_node(answer)
-
-
-def _not_a_node(answer: requests.Response) -> Json:
-    """Problem of an answer that is not the API's: a proxy, or another program at the address."""
-    detail = f"{answer.url} answered {answer.status_code} {answer.reason} without the API's JSON"
-    return {
-        "title": answer.reason,
-        "status": answer.status_code,
-        "detail": detail,
-        "code": "not_a_node",
-    }
+            raise RequestFailed(problem_of(answer), float(wait) if wait.isdecimal() else 0.0)

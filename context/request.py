@@ -37,6 +37,7 @@ _ALLOWED = {
     "context": "a whole number from 0 to 20",
     "deadline_ms": "a whole number from 1 to 60000",
     "mode": "text, semantic or hybrid",
+    "wait_s": "a number of seconds from 0 to 60",
     "format": "ndjson, csv or arrow",
 }
 _TEXT_ONLY = ("regex", "invert", "context", "count_only")
@@ -92,33 +93,9 @@ class LatestRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         return Filter(types, self.source, self.symbol)
 
 
-class StreamRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Options of a stream or subscription: filters, a standing grep, and where to resume."""
+class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which items to give: what a search may ask for, without its pages; no query is all."""
 
-    type: str | None = None
-    source: str | None = None
-    symbol: str | None = None
-    since: float | None = None
-    until: float | None = None
-    query: str | None = None
-    regex: bool = False
-    ignore_case: bool = False
-    after: str | None = None
-
-    def selection(self) -> Selection:
-        """What passes; raises BadPattern."""
-        types = frozenset((self.type,)) if self.type is not None else None
-        wish = Filter(types, self.source, self.symbol, self.since, self.until)
-        if self.query is None:
-            return Selection(wish)
-        matcher = compile_matcher(self.query, regex=self.regex, ignore_case=self.ignore_case)
-        return Selection(wish, matcher)
-
-
-class ExportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Options of an export: what a search may ask for, without its pages."""
-
-    format: Literal["ndjson", "csv", "arrow"] = "ndjson"
     query: str | None = None
     regex: bool = False
     ignore_case: bool = False
@@ -140,6 +117,31 @@ class ExportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             return Selection(wish)
         how = {"regex": self.regex, "ignore_case": self.ignore_case}
         return Selection(wish, compile_matcher(self.query or "", **how), self.invert)
+
+
+class StreamRequest(Wish, frozen=True, kw_only=True):
+    """Options of a stream or subscription, a standing grep included, and where to resume."""
+
+    after: str | None = None
+
+
+class PollRequest(StreamRequest, frozen=True, kw_only=True):
+    """Options of a long poll: those of a stream, how long to wait, and at most how many items."""
+
+    wait_s: Annotated[float, Meta(ge=0, le=60)] = 25.0
+    limit: Limit = 1000
+
+    def stream(self) -> StreamRequest:
+        """What the same items would be as a stream."""
+        return StreamRequest(
+            **{name: getattr(self, name) for name in StreamRequest.__struct_fields__}
+        )
+
+
+class ExportRequest(Wish, frozen=True, kw_only=True):
+    """Options of an export."""
+
+    format: Literal["ndjson", "csv", "arrow"] = "ndjson"
 
 
 def parse_search(body: object) -> SearchRequest:
@@ -169,16 +171,25 @@ def parse_stream(args: Mapping[str, Any]) -> StreamRequest:
 
     Raises InvalidRequest naming the first wrong field.
     """
-    given = {name: value for name, value in args.items() if value not in (None, "")}
-    return _parse(StreamRequest, given, strict=False)
+    return _parse(StreamRequest, _given(args), strict=False)
+
+
+def parse_poll(args: Mapping[str, Any]) -> PollRequest:
+    """Options of a long poll, as above."""
+    return _parse(PollRequest, _given(args), strict=False)
 
 
 def parse_export(args: Mapping[str, str]) -> ExportRequest:
-    """Options from the texts of a URL, where `types` is a list with commas; errors as above."""
-    given: dict[str, Any] = {name: text for name, text in args.items() if text}
-    if "types" in given:
+    """Options of an export, as above."""
+    return _parse(ExportRequest, _given(args), strict=False)
+
+
+def _given(args: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given; in a URL `types` is a text with commas."""
+    given = {name: value for name, value in args.items() if value not in (None, "")}
+    if isinstance(given.get("types"), str):
         given["types"] = given["types"].split(",")
-    return _parse(ExportRequest, given, strict=False)
+    return given
 
 
 def _parse(kind: type[Request], body: object, *, strict: bool) -> Request:
@@ -186,7 +197,7 @@ def _parse(kind: type[Request], body: object, *, strict: bool) -> Request:
         request = msgspec.convert(body, kind, strict=strict)
     except msgspec.ValidationError as exc:
         raise _refused(kind, body, str(exc)) from exc
-    for name in ("since", "until"):
+    for name in ("since", "until", "wait_s"):
         value = getattr(request, name, None)
         if value is not None and not isfinite(value):
             raise _wrong(name, value)

@@ -22,6 +22,7 @@ from server.config import Settings
 from server.dashboard import dashboard
 from server.live import LiveFeed
 from server.logs import serving
+from server.poll import Polls
 from server.realtime import FastJson, Realtime
 
 log = logging.getLogger(__name__)
@@ -86,10 +87,12 @@ def create_app(settings: Settings, agent: AgentClient, feed: LiveFeed) -> tuple[
     app = Flask("server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     cast(DefaultJSONProvider, app.json).sort_keys = False
+    metrics = WebMetrics(feed)
     app.extensions.update(
         agent=agent,
         live_feed=feed,
-        web_metrics=WebMetrics(feed),
+        web_metrics=metrics,
+        polls=Polls(metrics.registry),
         in_flight=InFlight(),
         cors_origins=settings.cors_origins,
     )

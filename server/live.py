@@ -150,7 +150,7 @@ class Subscription:
         matcher = self._selection.matcher
         self._standing: int | None = None
         self._since = -1
-        if matcher:
+        if matcher and not asked.invert:
             self._standing, self._since = feed.stand(self, matcher)
         start = feed.agent.json("as_of")
         self._pending: Gap | None = None

@@ -10,13 +10,18 @@ from context.request import SearchRequest
 from server.agent_client import AgentClient
 from server.api.operations import BEFORE, FILTERS, LIMIT, TIMES, Operation, Param
 from server.live import LiveFeed
+from server.poll import poll
 from server.sse import stream
 
 _STANDING = (
+    Param("types", "any of these types, with commas between"),
     Param("query", "standing grep: only items whose line matches"),
     Param("regex", "`query` is an RE2 pattern", "boolean"),
     Param("ignore_case", "upper and lower case are the same", "boolean"),
+    Param("invert", "only items whose line does not match", "boolean"),
     Param("after", "cursor: resume after this item"),
+)
+_RESUME = (
     Param("Last-Event-ID", "cursor, as EventSource sends it; wins over `after`", where="header"),
 )
 _TYPE_BODY = {
@@ -88,8 +93,22 @@ OPERATIONS = (
         "/api/context/stream",
         "Follow live as Server-Sent Events, or resume from a cursor",
         view=stream,
-        params=(*FILTERS, *TIMES, *_STANDING),
+        params=(*FILTERS, *TIMES, *_STANDING, *_RESUME),
         media="text/event-stream",
+    ),
+    Operation(
+        "GET",
+        "/api/context/poll",
+        "Long poll: what follows a cursor, at once or when it comes",
+        view=poll,
+        params=(
+            *FILTERS,
+            *TIMES,
+            *_STANDING,
+            Param("wait_s", "how long to wait for something (0 to 60, default 25)", "number"),
+            Param("limit", "at most so many (1 to 10000, default 1000)", "integer"),
+        ),
+        answers={200: "items or a gap; go on after `next`", 400: "bad option or cursor"},
     ),
     Operation("GET", "/api/context/stats", "Counts, bytes, blocks, rates, subscribers", view=stats),
     Operation(

@@ -37,9 +37,9 @@ OPTIONS = {
     "status": {"url", "json"},
     "search": {
         *("url", "json", "mode", "before", "context", "invert", "count", "deadline_ms"),
-        *_ITEMS,
+        *("follow", *_ITEMS),
     },
-    "tail": {"url", "json", "query", "after", *_ITEMS},
+    "tail": {"url", "json", "query", "after", "invert", *_ITEMS},
     "export": {"url", "json", "format", "query", "invert", *_ITEMS} - {"limit"},
     "ai_decision": {"url", "json", "deadline_ms"},
     "replay": {"url", "json", "speed", "give_up_after"},
@@ -57,6 +57,7 @@ Exit status: 0 done, 1 the request failed, 2 wrong arguments, 3 no node reachabl
 examples:
   python app.py --node --feed simulated
   python app.py --search '"symbol":"BTC/USDT"' --since -15m --limit 20
+  python app.py --search ERROR --follow --json
   python app.py --tail --type trading_data --query 'price' --json
   python app.py --export ticks.csv --type trading_data --since -1h
   python app.py --replay ticks.ndjson.gz --speed 50
@@ -106,6 +107,8 @@ def misplaced(args: argparse.Namespace) -> str | None:
     verb = verb_of(args)
     if verb == "search" and (args.limit or 0) > MAX_HITS:
         return f"--limit must be at most {MAX_HITS} with --search (got {args.limit}); see --before"
+    if args.follow and (args.before or args.context or args.count or args.mode):
+        return "--follow goes with neither --before, --context, --count nor --mode"
     for name, value in sorted(vars(args).items()):
         if not _given(value) or name in VERBS or name in OPTIONS[verb]:
             continue
@@ -216,7 +219,10 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
         "--context", type=_whole(0, 20), metavar="N", help="show N items around each hit"
     )
     group.add_argument(
-        "--invert", action="store_true", help="items that do not match; also --export"
+        "--invert", action="store_true", help="items that do not match; also --tail, --export"
+    )
+    group.add_argument(
+        "--follow", action="store_true", help="show hits oldest first, then what comes"
     )
     group.add_argument("--count", action="store_true", help="only how many match")
 

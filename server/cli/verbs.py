@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,10 @@ def status(client: Client, screen: Screen, args: argparse.Namespace) -> int:
 
 
 def search(client: Client, screen: Screen, args: argparse.Namespace) -> int:
-    """One page of hits, or their number."""
+    """One page of hits, or their number; or hits and what follows."""
+    if args.follow:
+        wish = {"query": args.search, "invert": args.invert or None, **_items(args)}
+        return _grep_then_follow(client, screen, args, wish)
     page = client.search(
         args.search,
         **_items(args),
@@ -59,24 +63,46 @@ def search(client: Client, screen: Screen, args: argparse.Namespace) -> int:
 
 def tail(client: Client, screen: Screen, args: argparse.Namespace) -> int:
     """Follow the log until Ctrl-C or for `--limit` items, across lost connections."""
-    outage = _Outage(screen)
     client.status()  # without a node end here, instead of trying for ever
-    filters = _items(args)
-    if "types" in filters:
-        filters["types"] = ",".join(filters["types"])
-    shown = 0
-    try:
-        events = client.stream(args.after, on_retry=outage.tell, query=args.query, **filters)
-        while args.limit is None or shown < args.limit:
-            event = next(events)
-            outage.over()
-            shown += _show_event(event, screen, args)
-    except KeyboardInterrupt:
-        return DONE
+    wish = {"query": args.query, "invert": args.invert or None, **_items(args)}
+    with contextlib.suppress(KeyboardInterrupt):
+        _follow(client, screen, args, wish, after=args.after, most=args.limit)
     return DONE
 
 
-def _show_event(event: Event, screen: Screen, args: argparse.Namespace) -> int:
+def _follow(
+    client: Client,
+    screen: Screen,
+    args: argparse.Namespace,
+    wish: Mapping[str, Any],
+    *,
+    after: str | None,
+    most: int | None = None,
+) -> None:
+    outage, shown = _Outage(screen), 0
+    events = client.stream(after, on_retry=outage.tell, **wish)
+    while most is None or shown < most:
+        event = next(events)
+        outage.over()
+        shown += _show_event(event, screen, args, wish["query"])
+
+
+def _grep_then_follow(
+    client: Client, screen: Screen, args: argparse.Namespace, wish: Mapping[str, Any]
+) -> int:
+    """The newest hits, oldest first, then what comes after the search, until Ctrl-C."""
+    with contextlib.suppress(KeyboardInterrupt):
+        page = client.search(**wish, limit=args.limit, deadline_ms=args.deadline_ms)
+        for hit in reversed(page["items"]):
+            item = {name: value for name, value in hit.items() if name not in ("line", "matches")}
+            _show_event(Event("context", item["id"], item), screen, args, wish["query"])
+        if page["partial"]:
+            screen.note("the deadline cut the search: there may be older hits")
+        _follow(client, screen, args, wish, after=page["as_of"])
+    return DONE
+
+
+def _show_event(event: Event, screen: Screen, args: argparse.Namespace, query: str | None) -> int:
     """Print an event; returns how many items that were."""
     if event.kind == "gap":
         missed = event.data
@@ -85,7 +111,7 @@ def _show_event(event: Event, screen: Screen, args: argparse.Namespace) -> int:
     if screen.as_json:
         screen.document(event.data)
     else:
-        screen.line(render.item_line(event.data, query=None if args.regex else args.query))
+        screen.line(render.item_line(event.data, query=None if args.regex else query))
     return 1
 
 

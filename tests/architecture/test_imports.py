@@ -37,7 +37,8 @@ EDGES = """
 EXCEPTIONS = {
     "ai_bridge/asking.py": {"asyncio"},  # waits for one model; does no I/O of its own
     "ai_bridge/bridge.py": {"asyncio"},  # waits for models; does no I/O of its own
-    "context/client.py": {"random", "requests", "time"},  # the HTTP client that users import
+    "context/client.py": {"requests"},  # the HTTP client that users import
+    "context/client_retries.py": {"random", "time"},
 }
 # Heavy or patching libraries, and the only places that may touch them.
 ONLY_IN = {

@@ -247,3 +247,29 @@ def test_a_reader_that_has_seen_enough_is_no_error(node: Node) -> None:
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
+
+
+def test_search_then_follow_across_a_crash(node: Node) -> None:
+    def store(*numbers: int) -> None:
+        with Client(node.url) as client:
+            client.ingest([{"type": "grepped", "data": {"n": n}} for n in numbers])
+
+    store(*range(6))
+    argv = [*APP, "--search", "grepped", "--follow", "--limit", "4", "--json", "--url", node.url]
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as follow:
+        assert follow.stdout is not None
+        seen = [json.loads(follow.stdout.readline()) for _ in range(4)]  # oldest first
+        store(6, 7)
+        seen += [json.loads(follow.stdout.readline()) for _ in range(2)]
+        node.kill()
+        node.start()
+        store(8)
+        seen.append(json.loads(follow.stdout.readline()))
+        follow.send_signal(signal.SIGINT)
+        rest, complaints = follow.communicate(timeout=20)
+    assert [item["data"]["n"] for item in seen] == [2, 3, 4, 5, 6, 7, 8]
+    assert all(set(item) == {*seen[0]} for item in seen)
+    assert (rest, follow.returncode) == ("", 0)
+    assert complaints.count("trying again") == 1
