@@ -161,9 +161,12 @@ class ClosedGroup:
         chunk, at = divmod(row, _CHUNK_ROWS)
         try:
             rows = self._chunk(chunk)
-        except (DamagedBlock, OSError) as exc:
-            self.damage = str(exc)
-            raise DamagedBlock(self.damage) from exc
+        except (DamagedBlock, OSError):
+            try:  # once more: the disk may have failed that once
+                rows = self._chunk(chunk)
+            except (DamagedBlock, OSError) as exc:
+                self.damage = str(exc)
+                raise DamagedBlock(self.damage) from exc
         bits = int.from_bytes(rows[at * self._width : (at + 1) * self._width], "little")
         if len(self._rows) >= _ROWS_KEPT:
             self._rows = {}
@@ -190,6 +193,7 @@ class BitSlices:
     def __init__(self, closed: Iterable[ClosedGroup] = (), size: int = GROUP_BLOCKS) -> None:
         self.closed = tuple(closed)
         self.open = OpenGroup(size)
+        self.on_damage: Callable[[], None] = lambda: None  # called when a group proves damaged
 
     def settle(self, group: ClosedGroup) -> None:
         """Go on with an empty open group; `group` is the former one."""
@@ -218,6 +222,7 @@ class BitSlices:
             try:
                 found = group.keep(plan)[: len(known)]  # one may have come meanwhile
             except DamagedBlock:
+                self.on_damage()
                 continue
             at = np.searchsorted(firsts, known)
             at[at == len(firsts)] = 0

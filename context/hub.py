@@ -64,9 +64,16 @@ class Ring:
         return self._newest
 
     def add(self, batch: Batch, matches: Matches | None = None) -> None:
-        """Add the batch that follows the newest one, and which lines standing queries match."""
-        if batch.first_offset != self._newest + 1:
+        """Add the batch that follows the newest one, and which lines standing queries match.
+
+        Where history is missing before it the ring begins anew: who was behind reads the log, and
+        hears of the gap there.
+        """
+        if batch.first_offset <= self._newest:
             raise ValueError(f"batch at {batch.first_offset} does not follow {self._newest}")
+        if batch.first_offset > self._newest + 1:
+            self._entries.clear()
+            self._bytes = 0
         self._entries.append(Entry(batch, matches or {}))
         if len(self._entries) > FRAMED_ENTRIES:
             self._entries[-1 - FRAMED_ENTRIES].forget()

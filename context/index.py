@@ -10,7 +10,7 @@ one assignment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from context.bitslices import BitSlices
@@ -36,6 +36,7 @@ class Index:
         cache_bytes: int = 256 << 20,
         *,
         sealed: Sequence[Head] = (),
+        lost: Collection[Head] = (),
         slices: BitSlices | None = None,
         on_closed: Callable[[Bounds], None] | None = None,
     ) -> None:
@@ -45,6 +46,7 @@ class Index:
         ----------
         load : reads a closed block again
         sealed : heads of sealed blocks, ascending; what follows them is to be applied
+        lost : stand for blocks between them that `load` cannot give: readers hear of each
         slices : tells which sealed blocks may hold a literal
         on_closed : hears of each block that closes, in the applying thread
         """
@@ -55,7 +57,8 @@ class Index:
         for head in sealed:
             self._tally = self._tally.plus_counts(head.bounds, head.types, head.sources)
         self._fresh_bytes = 0
-        self._now = self._snapshot(tuple(head.bounds for head in sealed), (), ())
+        known = sorted((*sealed, *lost), key=lambda head: head.bounds.first_offset)
+        self._now = self._snapshot(tuple(head.bounds for head in known), (), ())
 
     def apply(self, batch: Batch) -> None:
         """Take in the batch that follows the newest item.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from context.block import Block
+from context.damage import LostBlock, UnavailableBlock
 from context.query import Selection
 from context.skipping import plan_of
 from context.snapshot import Skipped, Snapshot
 
 Clock = Callable[[], float]  # seconds, monotonic
+Found = tuple[int, float, bytes]  # offset, ingested_at, line
 
 MIN_CHUNK = 16 * 1024  # bytes of text between two looks at the clock
 MAX_CHUNK = 256 * 1024
@@ -24,6 +26,12 @@ class Scanned:
     blocks: int = 0  # looked into
     skipped: int = 0  # excluded by their bounds or n-grams
     nbytes: int = 0  # of text looked at
+    missing: list[tuple[int, int]] = field(default_factory=list)  # offsets that cannot be read
+
+    def miss(self, block: UnavailableBlock) -> None:
+        """Note a block that cannot be read."""
+        if (block.first, block.last) not in self.missing:
+            self.missing.append((block.first, block.last))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,12 @@ def descend(
             scanned.skipped += 1
             yield Step(floor)
             continue
-        block, last = entry.block(), min(entry.bounds.count, before - floor)
+        try:
+            block, last = entry.block(), min(entry.bounds.count, before - floor)
+        except UnavailableBlock as exc:  # one block must not hide all the others
+            scanned.miss(exc)
+            yield Step(floor)
+            continue
         scanned.blocks += 1
         while last:
             first, started = block.back(last, size), clock()
@@ -76,21 +89,33 @@ def read_forward(
     max_items: int,
     max_bytes: int,
     max_scan_bytes: int = 16 << 20,
-) -> tuple[list[tuple[int, float, bytes]], int]:
+) -> tuple[list[Found], int]:
     """What passes after `after`, ascending, and the offset up to which everything was looked at.
 
     Items are `(offset, ingested_at, line)`. Stops after `max_items`, before lines exceed
-    `max_bytes` (but gives at least one), or when `max_scan_bytes` of text were seen. Call again
-    with the offset returned; at the end it is the snapshot's newest.
+    `max_bytes` (but gives at least one), when `max_scan_bytes` of text were seen, and before
+    history that is missing: what follows it is read by a call that begins there. Call again with
+    the offset returned; at the end it is the snapshot's newest.
+
+    Raises LostBlock where the items right after `after` are gone and might have passed,
+    UnreadableBlock where they cannot be read now.
     """
-    items: list[tuple[int, float, bytes]] = []
-    reached, budget = max(after, snapshot.oldest - 1), max_scan_bytes
-    for entry in snapshot.oldest_first(reached):
-        if entry.bounds.excludes(selection.filter):
-            reached = entry.bounds.last_offset
+    items: list[Found] = []
+    begin = reached = max(after, snapshot.oldest - 1)
+    budget = max_scan_bytes
+    for entry in snapshot.oldest_first(reached, plan_of(selection)):
+        if reached > begin and entry.first_offset > reached + 1:
+            return items, reached
+        if isinstance(entry, Skipped) or entry.bounds.excludes(selection.filter):
+            reached = entry.last_offset
             continue
-        block = entry.block()
-        base, first = block.first_offset, reached + 1 - block.first_offset
+        try:
+            block = entry.block()
+        except UnavailableBlock:
+            if reached > begin:
+                return items, reached
+            raise
+        base, first = block.first_offset, max(reached + 1 - block.first_offset, 0)
         while first < block.count:
             last = block.forth(first, MAX_CHUNK)
             for i in selection.select(block, first, last).tolist():
@@ -106,3 +131,13 @@ def read_forward(
                 return items, reached
             first = last
     return items, reached
+
+
+def read_on(
+    snapshot: Snapshot, after: int, selection: Selection, **limits: int
+) -> tuple[list[Found], int]:
+    """As `read_forward`, but what is gone is passed over: for readers who fold what is there."""
+    try:
+        return read_forward(snapshot, after, selection, **limits)
+    except LostBlock as lost:
+        return [], lost.last

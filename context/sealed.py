@@ -37,7 +37,7 @@ _FOLDS = 1
 class DamagedBlock(ContextError):
     """Bytes are not what was written; the text says which, and what is wrong."""
 
-    code = "damaged_block"
+    code = "damaged_bytes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +231,8 @@ def _read_header(buffer: bytes) -> _Header:
     names = _Section("names", HEADER.size, *table[:3])
     columns = _Section("columns", names.at + names.stored, *table[3:6])
     text = _Section("text", columns.at + columns.stored, *table[6:9])
+    if max(each.stored for each in (names, columns, text)) > MAX_PLAIN_BYTES:
+        raise DamagedBlock("a section is larger than any block")
     if length != text.at + text.stored or not 0 <= first <= last < first + text.plain:
         raise DamagedBlock("the header contradicts itself")
     return _Header(length, flags == _FOLDS, first, last, low, high, (names, columns, text))

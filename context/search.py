@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 
 from context.block import Block
+from context.damage import UnavailableBlock
 from context.errors import BadCursor
 from context.filter import Filter
 from context.items import Cursor, encode_item
 from context.query import Selection
 from context.request import LatestRequest, SearchRequest, parse_latest, parse_search
-from context.scan import Clock, Scanned, Step, descend, read_forward
+from context.scan import Clock, Scanned, Step, descend, read_forward, read_on
 from context.snapshot import Snapshot
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "parse_latest",
     "parse_search",
     "read_forward",
+    "read_on",
     "search",
 ]
 
@@ -38,7 +40,8 @@ def search(snapshot: Snapshot, request: SearchRequest, *, epoch: str, clock: Clo
     """The answer of a search, its items as encoded JSON (`msgspec.Raw`): encode it with msgspec.
 
     The deadline is looked at after each chunk and each hit, and at least one chunk is done. An
-    answer cut by it, or by its size, has `partial` true and a `next` to go on from.
+    answer cut by it, or by its size, has `partial` true and a `next` to go on from. Where blocks
+    that may hold hits cannot be read, `damaged` names their offsets.
 
     Raises
     ------
@@ -57,7 +60,8 @@ def search(snapshot: Snapshot, request: SearchRequest, *, epoch: str, clock: Clo
     if request.count_only:
         answer["count"] = walk.count(steps)
     else:
-        answer["items"] = walk.page(steps, request.limit, _hit(snapshot, request, selection, epoch))
+        render = _hit(snapshot, request, selection, epoch, scanned)
+        answer["items"] = walk.page(steps, request.limit, render)
     return answer | {
         "next": None if walk.next is None else f"{epoch}:{walk.next}",
         "as_of": f"{epoch}:{snapshot.newest}",
@@ -68,6 +72,7 @@ def search(snapshot: Snapshot, request: SearchRequest, *, epoch: str, clock: Clo
             "skipped": scanned.skipped,
             "bytes": scanned.nbytes,
         },
+        **_damaged(scanned),
     }
 
 
@@ -87,13 +92,21 @@ def latest(
     deadline = clock() + _LATEST_DEADLINE_S
     start = before_of(snapshot, before, epoch)
     walk = _Walk(snapshot.oldest, lambda: clock() >= deadline)
-    steps = descend(snapshot, Selection(wish), start, Scanned(), clock)
+    scanned = Scanned()
+    steps = descend(snapshot, Selection(wish), start, scanned, clock)
     items = walk.page(steps, limit, lambda block, i: _item(epoch, block, i))
     return {
         "items": items,
         "next": None if walk.next is None else f"{epoch}:{walk.next}",
         "as_of": f"{epoch}:{snapshot.newest}",
+        **_damaged(scanned),
     }
+
+
+def _damaged(scanned: Scanned) -> Answer:
+    """What of the range looked at could not be read, newest first; nothing where all could."""
+    ranges = [{"first": first, "last": last} for first, last in scanned.missing]
+    return {"damaged": ranges} if ranges else {}
 
 
 class _Walk:
@@ -155,12 +168,30 @@ def _item(epoch: str, block: Block, i: int) -> bytes:
     return encode_item(epoch, block.first_offset + i, block.ingested_at(i), block.line(i))
 
 
-def _hit(snapshot: Snapshot, request: SearchRequest, selection: Selection, epoch: str) -> Render:
-    """How a hit is written: the item with `line`, `matches` and, if asked for, its neighbours."""
+def _readable(snapshot: Snapshot, offset: int, scanned: Scanned) -> tuple[float, bytes] | None:
+    """The item where its block can be read; else that is noted."""
+    try:
+        return snapshot.item(offset)
+    except UnavailableBlock as exc:
+        scanned.miss(exc)
+    return None
+
+
+def _hit(
+    snapshot: Snapshot,
+    request: SearchRequest,
+    selection: Selection,
+    epoch: str,
+    scanned: Scanned,
+) -> Render:
+    """How a hit is written: the item with `line`, `matches` and, if asked for, its neighbours.
+
+    Neighbours that cannot be read are left out and noted in `scanned`.
+    """
     matcher = None if request.invert else selection.matcher
 
     def neighbours(offsets: range) -> bytes:
-        found = ((offset, snapshot.item(offset)) for offset in offsets)
+        found = ((offset, _readable(snapshot, offset, scanned)) for offset in offsets)
         return b",".join(encode_item(epoch, offset, *item) for offset, item in found if item)
 
     def render(block: Block, i: int) -> bytes:

@@ -43,7 +43,7 @@ def fused(
 
 
 def _hit(snapshot: Snapshot, epoch: str, offset: int) -> bytes | None:
-    stored = snapshot.item(offset)
+    stored = snapshot.kept(offset)
     if stored is None:
         return None
     item = encode_item(epoch, offset, *stored)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from context.bitslices import BitSlices, Plan
 from context.block import Block, Bounds
 from context.cache import BlockCache
+from context.damage import LostBlock
 from context.items import Batch
 from context.tally import Tally
 
@@ -22,7 +25,17 @@ class Entry:
     """A block as a reader finds it: its bounds at once, its content on demand."""
 
     bounds: Bounds
-    block: Callable[[], Block]
+    block: Callable[[], Block]  # raises LostBlock, UnreadableBlock
+
+    @property
+    def first_offset(self) -> int:
+        """Offset of its oldest item."""
+        return self.bounds.first_offset
+
+    @property
+    def last_offset(self) -> int:
+        """Offset of its newest item."""
+        return self.bounds.last_offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +43,8 @@ class Skipped:
     """Neighbouring blocks that hold nothing of what is sought."""
 
     blocks: int
-    first_offset: int  # of the oldest of them
+    first_offset: int  # of the oldest item of them
+    last_offset: int  # of the newest
 
 
 class Snapshot:
@@ -94,22 +108,52 @@ class Snapshot:
             i -= 1
         while i >= 0:
             low = max(0, i + 1 - STRIDE)
-            firsts = np.array([each.first_offset for each in self.closed[low : i + 1]])
-            kept = self._slices.candidates(plan, firsts) if plan else ()
+            kept = self._candidates(plan, low, i + 1) if plan else ()
             for at in (np.flatnonzero(kept)[::-1] + low).tolist():
                 if at < i:
-                    yield Skipped(i - at, self.closed[at + 1].first_offset)
+                    yield self._skipped(at + 1, i + 1)
                 yield self[at]
                 i = at - 1
             if i >= low:
-                yield Skipped(i + 1 - low, self.closed[low].first_offset)
+                yield self._skipped(low, i + 1)
             i = low - 1
 
-    def oldest_first(self, after: int) -> Iterator[Entry]:
-        """Blocks holding offsets above `after`, oldest first."""
-        for i in range(max(self._at(after + 1), 0), len(self)):
-            if self[i].bounds.last_offset > after:
-                yield self[i]
+    def oldest_first(self, after: int, plan: Plan | None = None) -> Iterator[Entry | Skipped]:
+        """Blocks holding offsets above `after`, oldest first; runs that the plan excludes as one.
+
+        A run ends where history is missing, so that nobody steps over that unawares.
+        """
+        i, count = max(self._at(after + 1), 0), len(self.closed)
+        if i < len(self) and self[i].last_offset <= after:
+            i += 1
+        while plan and i < count:
+            end = min(i + STRIDE, count)
+            kept = np.flatnonzero(self._candidates(plan, i, end)) + i
+            for at in (*kept.tolist(), end):
+                yield from self._runs(i, at)
+                if at < end:
+                    yield self[at]
+                i = at + 1
+            i = end
+        for at in range(i, len(self)):
+            yield self[at]
+
+    def _candidates(self, plan: Plan, first: int, end: int) -> NDArray[np.bool_]:
+        """Which of closed blocks first..end-1 may match."""
+        firsts = np.array([each.first_offset for each in self.closed[first:end]])
+        return self._slices.candidates(plan, firsts)
+
+    def _skipped(self, first: int, end: int) -> Skipped:
+        bounds = self.closed[first], self.closed[end - 1]
+        return Skipped(end - first, bounds[0].first_offset, bounds[1].last_offset)
+
+    def _runs(self, first: int, end: int) -> Iterator[Skipped]:
+        """Closed blocks first..end-1 as skipped, each run without a hole in it."""
+        begin = first
+        for i in range(first, end):
+            if i + 1 == end or self.closed[i + 1].first_offset > self.closed[i].last_offset + 1:
+                yield self._skipped(begin, i + 1)
+                begin = i + 1
 
     def following(self, after: int) -> int:
         """The first offset above `after` that is here; one above the newest where none is.
@@ -117,11 +161,14 @@ class Snapshot:
         It is `after + 1` unless history is missing there.
         """
         for entry in self.oldest_first(after):
-            return max(entry.bounds.first_offset, after + 1)
+            return max(entry.first_offset, after + 1)
         return self.newest + 1
 
     def item(self, offset: int) -> tuple[float, bytes] | None:
-        """When the item became durable, and its line; None where it is not here."""
+        """When the item became durable, and its line; None where it is not here.
+
+        Raises LostBlock, UnreadableBlock.
+        """
         if not self.oldest <= offset <= self.newest:
             return None
         entry = self[self._at(offset)]
@@ -130,6 +177,12 @@ class Snapshot:
         block = entry.block()
         i = offset - block.first_offset
         return block.ingested_at(i), block.line(i)
+
+    def kept(self, offset: int) -> tuple[float, bytes] | None:
+        """As `item`, but None too where its block is lost: for those who name offsets they saw."""
+        with suppress(LostBlock):
+            return self.item(offset)
+        return None
 
     def tally(self) -> Tally:
         """What has been counted, the newest items included."""

@@ -15,6 +15,7 @@ class ExportStart(msgspec.Struct, array_like=True):
     suffix: str
     head: bytes
     tail: bytes
+    damaged: list[tuple[int, int]]  # first and last offset of what is known to be lost
 
 
 class ExportPiece(msgspec.Struct, array_like=True):
@@ -24,3 +25,4 @@ class ExportPiece(msgspec.Struct, array_like=True):
     oldest: int  # offset of the oldest item that is still here
     reached: int
     body: bytes
+    lost: tuple[int, int] | None = None  # instead of items: a damaged block lay there

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from context.adapters.blocks_fs import BlockFiles
 from context.adapters.slices_fs import SliceFiles
-from context.bitslices import BitSlices, prepare
+from context.bitslices import BitSlices, ClosedGroup, Group, prepare
 from context.block import Block, Bounds
-from context.cache import Load, load_from
-from context.errors import ContextError, NotFound
-from context.items import Batch
+from context.cache import Load
+from context.damage import LostBlock, UnreadableBlock
+from context.errors import ContextError
 from context.ngrams import Hasher
 from context.ports import Log
 from context.sealed import DamagedBlock, Head, Sealed, decode, encode, folds
@@ -28,34 +28,72 @@ log = logging.getLogger(__name__)
 TOGETHER = 8  # blocks sealed with one sync, where so many wait
 GATHER_S = 2.0
 RETRY_S = 5.0
+PATIENCE = 5  # reads that the disk refuses before a block counts as lost, for this run
 
 
 class Archive:
     """What is sealed, for any thread; `seal` and `index` for one thread."""
 
-    def __init__(self, folder: Path) -> None:
-        self._blocks = BlockFiles(folder / "blocks")
+    def __init__(self, folder: Path, *, on_damage: Callable[[], None] = lambda: None) -> None:
+        """`on_damage` hears of each damaged block that is found, also of those made again."""
+        self.blocks = BlockFiles(folder / "blocks")
         self._rows = SliceFiles(folder / "rows")
         self._hasher: Hasher | None = None
+        self._refused: Counter[int] = Counter()  # reads, by block
         self.slices = BitSlices(self._rows.list())
+        self.on_damage = on_damage
+        self.mending = threading.Lock()
+        self.lost = {head.bounds.first_offset: head for head in self.blocks.aside.list()}
+        self.blocks.delete(self.lost)  # set aside, but a crash came before they were let go
 
     def heads(self) -> list[Head]:
-        """Heads of all sealed blocks, ascending."""
-        return self._blocks.list()
+        """Heads of all sealed blocks that can be read, ascending."""
+        return self.blocks.list()
 
     def read(self, first: int) -> Sealed:
         """The sealed block that begins at an offset.
 
-        Raises NotFound where none does, DamagedBlock naming the offset and what is damaged.
+        Raises NotFound where none does, LostBlock where it is known to be gone, DamagedBlock where
+        two reads find damage, UnreadableBlock where the disk refuses; it is lost, for this run,
+        where the disk does so again and again.
         """
+        if lost := self.lost.get(first):
+            raise LostBlock("their block is damaged", lost.bounds)
         try:
-            return decode(self._blocks.get(first))
+            return decode(self.blocks.get(first))
+        except (DamagedBlock, OSError):
+            pass
+        try:
+            return decode(self.blocks.get(first, fresh=True))
         except DamagedBlock as exc:
             raise DamagedBlock(f"block at offset {first}: {exc.detail}") from exc
+        except OSError as exc:
+            raise self._unreadable(first, exc) from exc
+
+    def lose(self, head: Head, why: str, where: str) -> None:
+        """Note that a block is gone, and tell."""
+        self.lost[head.bounds.first_offset] = head
+        first, last = head.bounds.first_offset, head.bounds.last_offset
+        fields = {"first": first, "last": last, "reason": why, "kept": where}
+        log.error("a damaged block is lost", extra=fields)
+        self.on_damage()
+
+    def lost_ranges(self) -> list[tuple[int, int]]:
+        """First and last offset of each lost block, ascending."""
+        bounds = [head.bounds for _, head in sorted(self.lost.items())]
+        return [(each.first_offset, each.last_offset) for each in bounds]
+
+    def _unreadable(self, first: int, exc: OSError) -> UnreadableBlock:
+        head = next(each for each in self.heads() if each.bounds.first_offset == first)
+        self._refused[first] += 1
+        log.error("a block cannot be read", extra={"first": first, "reason": str(exc)})
+        if self._refused[first] >= PATIENCE:
+            self.lose(head, str(exc), "in place, for the next start")
+        return UnreadableBlock(f"the disk does not give them now ({exc})", head.bounds)
 
     def seal(self, blocks: Sequence[Sealed]) -> None:
         """Make blocks durable and searchable by their n-grams. Raises StorageFull."""
-        self._blocks.put([encode(sealed) for sealed in blocks])
+        self.blocks.put([encode(sealed) for sealed in blocks])
         for sealed in blocks:
             self.index(sealed.block)
 
@@ -79,11 +117,28 @@ class Archive:
         if group.count == group.size:
             self.slices.settle(self._rows.put(int(group.firsts[0]), group.close()))
 
-    def unindexed(self) -> list[int]:
-        """First offsets of sealed blocks that no group knows: the open group of an earlier run."""
-        known = {first for group in self.slices.closed for first in group.firsts.tolist()}
-        firsts = [head.bounds.first_offset for head in self.heads()]
-        return [first for first in firsts if first not in known]
+    def forget_rows(self, first: int, last: int) -> None:
+        """Forget the groups that know a block in this range; their blocks are then unindexed."""
+        for group in self.slices.closed:
+            if ((group.firsts >= first) & (group.firsts <= last)).any():
+                self._forget(group)
+
+    def forget_damaged_rows(self) -> None:
+        """Forget the groups that proved to be damaged; their blocks are then unindexed."""
+        for group in self.slices.closed:
+            if group.damage:
+                log.error("damaged n-grams are made again", extra={"reason": group.damage})
+                self._forget(group)
+
+    def _forget(self, group: ClosedGroup) -> None:
+        self.slices.forget(group)
+        self._rows.delete(int(group.firsts[0]))
+
+    def unindexed(self) -> list[Bounds]:
+        """Sealed blocks that no group knows: those of the open group of an earlier run."""
+        groups: list[Group] = [self.slices.open, *self.slices.closed]
+        known = {first for group in groups for first in group.firsts.tolist()}
+        return [each.bounds for each in self.heads() if each.bounds.first_offset not in known]
 
 
 class Sealer:
@@ -91,15 +146,17 @@ class Sealer:
 
     def __init__(self, archive: Archive, log_: Log) -> None:
         self._archive, self._log = archive, log_
-        self._load = loader(archive, log_)
+        self._load: Load | None = None
         self._waiting: deque[Bounds] = deque()
         self._wake = threading.Condition()
         self._stopping = False
+        self._unindexed = True
+        archive.slices.on_damage = self._damaged_rows
         self._thread = threading.Thread(target=self._run, name="sealer", daemon=True)
 
-    def start(self, load: Load | None = None) -> None:
-        """Begin; blocks submitted before are sealed too. `load` may know them from memory."""
-        self._load = load or self._load
+    def start(self, load: Load) -> None:
+        """Begin; blocks submitted before are sealed too. `load` gives closed and sealed ones."""
+        self._load = load
         self._thread.start()
 
     def submit(self, bounds: Bounds) -> None:
@@ -123,14 +180,9 @@ class Sealer:
 
     def _run(self) -> None:
         self._archive.prepare()
-        try:
-            for first in self._archive.unindexed():
-                if self._stopping:
-                    return
-                self._archive.index(self._archive.read(first).block)
-        except ContextError as exc:
-            log.error("sealed blocks without n-grams", extra={"reason": exc.detail})
+        self._index_all()
         while self._next():
+            self._index_all()
             try:
                 self._seal()
             except ContextError as exc:  # a full disk: everything is still in the log
@@ -138,15 +190,39 @@ class Sealer:
                 with self._wake:
                     self._wake.wait_for(lambda: self._stopping, RETRY_S)
 
+    def _index_all(self) -> None:
+        """Make the n-grams that are missing: of an earlier run's open group, of damaged ones."""
+        if not self._unindexed:
+            return
+        self._unindexed = False
+        self._archive.forget_damaged_rows()
+        for bounds in self._archive.unindexed():
+            if self._stopping:
+                return
+            try:
+                self._archive.index(self._loaded(bounds))
+            except ContextError as exc:  # it may be searched all the same, only not left out
+                log.error("a sealed block without n-grams", extra={"reason": exc.detail})
+
+    def _damaged_rows(self) -> None:
+        self._unindexed = True
+        with self._wake:
+            self._wake.notify()
+
     def _next(self) -> bool:
         """Wait for work: a little longer for more, as one sync serves several blocks."""
         with self._wake:
-            self._wake.wait_for(lambda: self._stopping or self._waiting)
-            self._wake.wait_for(lambda: self._stopping or len(self._waiting) >= TOGETHER, GATHER_S)
+            self._wake.wait_for(lambda: self._stopping or self._waiting or self._unindexed)
+            if not self._unindexed:
+                self._wake.wait_for(
+                    lambda: self._stopping or len(self._waiting) >= TOGETHER, GATHER_S
+                )
             return not self._stopping
 
     def _seal(self) -> None:
         bounds = [self._waiting[i] for i in range(min(TOGETHER, len(self._waiting)))]
+        if not bounds:
+            return
         self._archive.seal([self._sealed(each) for each in bounds])
         for _ in bounds:
             self._waiting.popleft()
@@ -155,36 +231,8 @@ class Sealer:
     def _sealed(self, bounds: Bounds) -> Sealed:
         first = bounds.first_offset
         terms = self._log.terms(first, bounds.last_offset)
-        return Sealed(self._load(bounds), tuple((offset - first, term) for offset, term in terms))
+        return Sealed(self._loaded(bounds), tuple((offset - first, term) for offset, term in terms))
 
-
-def loader(archive: Archive, log_: Log) -> Load:
-    """How the index reads a closed block again: sealed, or where it is not yet from the log."""
-    from_log = load_from(log_)
-
-    def load(bounds: Bounds) -> Block:
-        try:
-            return archive.read(bounds.first_offset).block
-        except NotFound:
-            pass
-        try:
-            return from_log(bounds)
-        except NotFound:  # it was sealed, and the log trimmed, between the two
-            return archive.read(bounds.first_offset).block
-
-    return load
-
-
-def read_after(archive: Archive, log_: Log, after: int, *, max_bytes: int) -> list[Batch]:
-    """Batches holding items after an offset, in order, from wherever they lie; [] at the end.
-
-    Where history is missing they begin later: the first one's offset tells.
-    """
-    found = log_.read(after, max_bytes=max_bytes)
-    if found and found[0].first_offset <= after + 1:
-        return found
-    for head in archive.heads():
-        if head.bounds.last_offset > after:
-            sealed = archive.read(head.bounds.first_offset)
-            return [batch for batch in sealed.batches() if batch.last_offset > after]
-    return found
+    def _loaded(self, bounds: Bounds) -> Block:
+        assert self._load, "the thread runs only once it has one"
+        return self._load(bounds)

@@ -5,9 +5,9 @@ Measured (ext4, 195 KB a block): a file a block with its renames and syncs 4.0 m
 
 A file is append-only but for two things. A block that is let go gets another magic number in place,
 and a file without blocks is removed. What a crash left half written at the end of the newest file
-was never promised, and is cut off at the next start; a file is synced before the next one begins,
-so nothing else can be half written. Other damage is reported in the node's log and stepped over;
-the offsets that are missing then say what to make again from the log.
+was never promised, and is cut off before the next write; a file is synced before the next one
+begins, so nothing else can be half written. Other damage is stepped over, and told to who knows
+what the log still has (`mending.py`).
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from context.adapters.blocks_walk import GONE, Found, aligned, read_fresh, stretch, walk
+from context.adapters.damaged_fs import DamagedFolder
 from context.errors import ContextError, NotFound, StorageFull
-from context.sealed import HEADER, MAGIC, DamagedBlock, Head, head_length, read_head, verify
+from context.sealed import Head, read_head
 
 log = logging.getLogger(__name__)
 
 BLOCKS_PER_FILE = 64
-_ALIGN = 4096
-_GONE = b"CTXDEL\r\n"  # the magic number of a block that was let go
 _SUFFIX = ".blocks"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -39,6 +39,18 @@ class _Place:
     length: int
 
 
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A place in a file where a block should be and cannot be read."""
+
+    path: Path
+    found: Found
+    follows: int  # the last offset of the block before it; -1 where there is none
+
+    def __str__(self) -> str:
+        return f"{self.path} at {self.found.at}: {self.found.why}"
+
+
 class BlockFiles:
     """The BlockStore port in a folder, for any thread; writers wait for each other."""
 
@@ -46,6 +58,10 @@ class BlockFiles:
         """Read all heads, and check the blocks of the newest file."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._per_file = folder, blocks_per_file
+        self.aside = DamagedFolder(folder / "damaged")
+        self.damage: list[Damage] = []  # found at the start; who knows the log deals with it
+        self.torn: list[Damage] = []  # at the newest file's end: cut off before the next write
+        self._last = -1  # newest offset of the block looked at last
         self._lock = threading.Lock()
         self._places: dict[int, _Place] = {}
         self._found: dict[int, Head] = {}
@@ -74,13 +90,13 @@ class BlockFiles:
         with self._lock:
             return [head for _, head in sorted(self._found.items())]
 
-    def get(self, first: int) -> bytes:
-        """The block's bytes; raises NotFound."""
-        place = self._places.get(first)
+    def get(self, first: int, *, fresh: bool = False) -> bytes:
+        """The block's bytes, `fresh` from the disk itself; raises NotFound, OSError."""
+        place, read = self._places.get(first), read_fresh if fresh else os.pread
         if place:
             try:
                 with place.path.open("rb", buffering=0) as file:
-                    return os.pread(file.fileno(), place.length, place.at)
+                    return read(file.fileno(), place.length, place.at)
             except FileNotFoundError:
                 pass  # the last block of its file was let go just now
         raise NotFound(f"no block begins at offset {first}")
@@ -93,22 +109,46 @@ class BlockFiles:
                     del self._found[first]
                     self._let_go(self._places.pop(first))
 
-    def set_aside(self, first: int) -> str:
-        """Copy a damaged block into the folder `damaged` and let go of it."""
-        path = self._folder / "damaged" / f"{first:020d}.block"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(self.get(first))
+    def set_aside(self, first: int, last: int | None = None) -> str:
+        """Copy a damaged block into the folder `damaged` and let go of it.
+
+        `last` is the last offset that is gone with it, where that is not the block's own.
+        """
+        if last is None:
+            last = self._found[first].bounds.last_offset
+        path = self.aside.put(first, last, self.get(first))
         self.delete([first])
         return str(path)
+
+    def set_aside_at(self, damage: Damage, first: int, last: int) -> str:
+        """Copy a damaged place, where items `first` to `last` were, and mark it as known."""
+        at, length = damage.found.at, damage.found.length
+        with damage.path.open("rb", buffering=0) as file:
+            path = self.aside.put(first, last, os.pread(file.fileno(), length, at))
+        self.mark(damage)
+        return str(path)
+
+    def mark(self, damage: Damage) -> None:
+        """Mark a damaged place as known: it is stepped over from the next start on."""
+        with self._lock, damage.path.open("r+b", buffering=0) as file:
+            os.pwrite(file.fileno(), stretch(damage.found.length), damage.found.at)
+
+    def cut(self) -> None:
+        """Cut off what a crash left half written at the end of the newest file."""
+        for damage in self.torn[:1]:
+            os.truncate(self._path, self._end)
+            log.warning("cut off what a crash left half written in %s", damage)
+        self.torn = []
 
     def _append(self, blocks: Sequence[bytes]) -> None:
         """Write behind the newest file's end and sync; nothing is visible before."""
         places, at = [], self._end
         for block in blocks:
             places.append(_Place(self._path, at, len(block)))
-            at = _aligned(at + len(block))
+            at = aligned(at + len(block))
         heads = [read_head(block) for block in blocks]
         try:
+            self.cut()
             fd = os.open(self._path, os.O_WRONLY)
             try:
                 for place, block in zip(places, blocks, strict=True):
@@ -141,7 +181,7 @@ class BlockFiles:
             self._remove(place.path)
             return
         with place.path.open("r+b", buffering=0) as file:
-            os.pwrite(file.fileno(), _GONE, place.at)
+            os.pwrite(file.fileno(), GONE, place.at)
 
     def _remove(self, path: Path) -> None:
         self._live.pop(path, None)
@@ -159,67 +199,23 @@ class BlockFiles:
         return path
 
     def _open(self, path: Path, *, newest: bool) -> None:
-        """Take in a file's blocks; cut off what a crash left at the end of the newest."""
+        """Take in a file's blocks; note what is damaged, and what a crash left half written."""
         self._path, self._written, self._end, self._live[path] = path, 0, 0, 0
-        damage: list[tuple[int, str]] = []
-        with path.open("r+b", buffering=0) as file:
-            for found in _walk(file.fileno(), check=newest):
+        damage: list[Damage] = []
+        with path.open("rb", buffering=0) as file:
+            for found in walk(file.fileno(), check=newest):
                 if found.why:
-                    damage.append((found.at, found.why))
+                    damage.append(Damage(path, found, self._last))
                     continue
-                self._written, self._end = self._written + 1, _aligned(found.at + found.length)
+                self._written, self._end = self._written + 1, aligned(found.at + found.length)
                 if found.head:
+                    self._last = found.head.bounds.last_offset
                     self._keep(found.head, _Place(path, found.at, found.length))
-            if newest and damage and damage[-1][0] >= self._end:
-                os.ftruncate(file.fileno(), self._end)
-                log.warning("cut off what a crash left half written in %s at %d", path, self._end)
-        for at, why in damage:
-            if at < self._end or not newest:
-                log.error("damage in %s at %d: %s", path, at, why)
-        if not newest and not self._live[path]:
+        torn = [each for each in damage if newest and each.found.at >= self._end]
+        self.damage += damage[: len(damage) - len(torn)]
+        self.torn = torn
+        if not newest and not self._live[path] and not damage:
             self._remove(path)
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A block in a file, or a place where none can be read."""
-
-    at: int
-    length: int
-    head: Head | None = None  # None where it was let go
-    why: str = ""  # what is damaged
-
-
-def _walk(fd: int, *, check: bool) -> Iterator[_Found]:
-    """All blocks of a file; with `check` their checksums are compared too."""
-    at, size, lost = 0, os.fstat(fd).st_size, False
-    while at < size:
-        found = _look(fd, at, check)
-        if not found.why or not lost:  # one report for a stretch of damage
-            yield found
-        lost = bool(found.why)
-        at = _aligned(at + found.length)
-
-
-def _look(fd: int, at: int, check: bool) -> _Found:
-    length = 1  # without a head to tell, the next block is looked for at the next multiple
-    try:
-        start = os.pread(fd, _ALIGN, at)
-        gone = start.startswith(_GONE)
-        start = MAGIC + start[len(MAGIC) :] if gone else start
-        if len(start) >= HEADER.size and head_length(start) > len(start):
-            start += os.pread(fd, head_length(start) - len(start), at + len(start))
-        head = read_head(start)
-        length = head.length
-        if check and not gone:
-            verify(os.pread(fd, length, at))
-    except (DamagedBlock, OSError) as exc:
-        return _Found(at, length, why=str(exc))
-    return _Found(at, length, None if gone else head)
-
-
-def _aligned(at: int) -> int:
-    return -(-at // _ALIGN) * _ALIGN
 
 
 def _write(fd: int, data: bytes, at: int) -> None:

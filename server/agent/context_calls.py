@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from context.damage import LostBlock
 from context.errors import InvalidJson, InvalidRequest, NotFound
 from context.items import encode_item
 from context.packing import parse_request as parse_pack
@@ -125,15 +126,18 @@ async def read(node: Node, request: Request) -> Answer:
     """History after an offset for one subscriber, filtered; it goes on after `scanned_to`."""
     asked, after = parse_stream(request.params["args"]), int(request.params["after"])
     snapshot = node.snapshot()
-    items, scanned_to = await node.scan(
-        read_forward,
-        snapshot,
-        after,
-        asked.selection(),
-        max_items=READ_ITEMS,
-        max_bytes=READ_BYTES,
-    )
-    piece = Piece(items, scanned_to, snapshot.following(after))
+    try:
+        items, scanned_to = await node.scan(
+            read_forward,
+            snapshot,
+            after,
+            asked.selection(),
+            max_items=READ_ITEMS,
+            max_bytes=READ_BYTES,
+        )
+        piece = Piece(items, scanned_to, snapshot.following(after))
+    except LostBlock as lost:
+        piece = Piece([], after, lost.last + 1)
     return Answer(200, {}, msgspec.msgpack.encode(piece))
 
 
@@ -153,6 +157,9 @@ async def get_stats(node: Node, request: Request) -> Answer:
                 "items_per_s_10s": node.metrics.rates.per_second(now, 10),
                 "items_per_s_60s": node.metrics.rates.per_second(now, 60),
             },
+            "damaged": [
+                {"first": first, "last": last} for first, last in node.archive.lost_ranges()
+            ],
             "commits": {"fsyncs": commits.commits, "batches": commits.batches},
             "feeds": [state() for state in node.feeds],
             "uptime_s": round(now - node.started_at, 3),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from context.damage import LostBlock
 from context.export import format_named
 from context.request import ExportRequest, parse_export
 from context.search import read_forward
@@ -37,6 +38,7 @@ def _start(node: Node, asked: ExportRequest) -> Answer:
         form.suffix,
         form.head(),
         form.tail,
+        node.archive.lost_ranges(),
     )
     return Answer(200, {}, msgspec.msgpack.encode(start))
 
@@ -52,14 +54,17 @@ async def export_piece(node: Node, request: Request) -> Answer:
 def _piece(
     epoch: str, snapshot: Snapshot, asked: ExportRequest, after: int, until: int
 ) -> ExportPiece:
-    items, reached = read_forward(
-        snapshot,
-        after,
-        asked.selection(),
-        max_items=PIECE_ITEMS,
-        max_bytes=PIECE_BYTES,
-        max_scan_bytes=PIECE_SCAN_BYTES,
-    )
+    try:
+        items, reached = read_forward(
+            snapshot,
+            after,
+            asked.selection(),
+            max_items=PIECE_ITEMS,
+            max_bytes=PIECE_BYTES,
+            max_scan_bytes=PIECE_SCAN_BYTES,
+        )
+    except LostBlock as lost:
+        return ExportPiece(epoch, snapshot.oldest, lost.last, b"", (lost.first, lost.last))
     if reached > until:
         items = [item for item in items if item[0] <= until]
     body = format_named(asked.format).rows(epoch, items)

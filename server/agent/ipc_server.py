@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from context.errors import ContextError
 from server import ipc, problems
 from server.agent.node import Node, NotReady
 from server.ipc import Answer, FeedBatch, Request
@@ -51,6 +52,8 @@ class IpcServer:
             pass  # the web process went away, or the node stops
         except (msgspec.DecodeError, ipc.FrameTooLarge) as exc:
             log.error("a web process sent a bad frame", extra={"reason": str(exc)})
+        except ContextError as exc:  # amid a feed; the web process asks again
+            log.error("a feed was cut", extra={"reason": exc.detail})
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError):

@@ -22,8 +22,9 @@ from ai_bridge.bridge import Bridge
 from ai_bridge.models.builtin import builtin_models
 from ai_bridge.settings import ModelSettings
 from context import tidy
-from context.adapters.archive import Archive, Sealer, loader
+from context.adapters.archive import Archive, Sealer
 from context.adapters.log_sqlite import SqliteLog
+from context.adapters.mending import loader, recover
 from context.adapters.tokenizer_hf import load as load_tokenizer
 from context.hub import Ring
 from context.index import Index
@@ -70,7 +71,9 @@ CALLS = {
 
 def build_node(settings: Settings, *, term: int, log_: Log, state: StateStore) -> Node:
     """The object graph of one node; call it inside the event loop."""
-    archive = Archive(settings.data_dir)
+    metrics = AgentMetrics()
+    archive = Archive(settings.data_dir, on_damage=metrics.damaged_blocks.inc)
+    recover(archive, log_)
     sealer = Sealer(archive, log_)
     torch = TorchModel(str(worker_socket(settings))) if settings.torch_worker else None
     tuned = {
@@ -92,6 +95,7 @@ def build_node(settings: Settings, *, term: int, log_: Log, state: StateStore) -
             loader(archive, log_),
             settings.search_cache_mb << 20,
             sealed=archive.heads(),
+            lost=archive.lost.values(),
             slices=archive.slices,
             on_closed=sealer.submit,
         ),
@@ -102,7 +106,7 @@ def build_node(settings: Settings, *, term: int, log_: Log, state: StateStore) -
         torch=torch,
         semantic=SemanticClient(semantic_socket(settings)) if settings.semantic else None,
         services=Services(Http(), os.environ, settings.api_keys, settings.data_dir / "prompts"),
-        metrics=AgentMetrics(),
+        metrics=metrics,
         term=term,
         capabilities=capabilities(settings.data_dir),
         tokenizers={

@@ -60,6 +60,11 @@ class AgentMetrics:
         self.items = Gauge("context_items", "Items in the log", registry=self.registry)
         self.bytes = Gauge("context_line_bytes", "Bytes of all lines", registry=self.registry)
         self.blocks = Gauge("context_blocks", "Blocks of the index", registry=self.registry)
+        self.damaged_blocks = Counter(
+            "context_damaged_blocks",
+            "Damaged blocks found since the start, also those made again from the log",
+            registry=self.registry,
+        )
         self.commits = Gauge("context_commits", "fsyncs of the log", registry=self.registry)
         self.term = Gauge("context_term", "Term of this node's reign", registry=self.registry)
         self.feed_items = Gauge(

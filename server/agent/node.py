@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from ai_bridge.adapters.kinds import Added, Services
 from ai_bridge.adapters.model_torch import TorchModel
 from ai_bridge.bridge import Bridge
-from context.adapters.archive import Archive, Sealer, read_after
+from context.adapters.archive import Archive, Sealer
 from context.adapters.committer import Committer
+from context.adapters.mending import read_after
 from context.errors import ContextError, RateLimited
 from context.hub import Ring
 from context.index import Index

@@ -10,10 +10,10 @@ import msgspec
 from ai_bridge.adapters.model_torch import TorchModel
 from ai_bridge.errors import BridgeError
 from ai_bridge.series import Series
-from context.errors import RateLimited
+from context.errors import ContextError
 from context.filter import Filter
 from context.query import Selection
-from context.search import read_forward
+from context.search import read_on
 from server.agent.node import Node
 
 log = logging.getLogger(__name__)
@@ -35,14 +35,14 @@ async def observe(node: Node, model: TorchModel) -> None:
                 seen = await _step(node, model, max(seen, newest - BACKFILL_ITEMS))
                 if seen < newest:
                     continue
-        except (BridgeError, RateLimited) as exc:
+        except (BridgeError, ContextError) as exc:
             log.debug("torch model not shown", extra={"reason": str(exc)})
         await asyncio.sleep(EVERY_S)
 
 
 async def _step(node: Node, model: TorchModel, after: int) -> int:
     lines, scanned_to = await node.scan(
-        read_forward, node.snapshot(), after, _WISH, max_items=STEP_ITEMS, max_bytes=2 << 20
+        read_on, node.snapshot(), after, _WISH, max_items=STEP_ITEMS, max_bytes=2 << 20
     )
     for series in await asyncio.to_thread(_series, [line for _, _, line in lines]):
         await model.observe(series)

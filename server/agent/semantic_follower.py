@@ -13,7 +13,7 @@ import logging
 from context.errors import ContextError
 from context.filter import Filter
 from context.query import Selection
-from context.search import read_forward
+from context.search import read_on
 from context.semantic_text import SILENT, Passage, passage_of
 from server.agent.node import Node
 from server.semantic.client import SemanticClient
@@ -65,7 +65,7 @@ async def _catch_up(node: Node, worker: SemanticClient, applied: int) -> None:
 def _step(node: Node, after: int) -> tuple[list[Passage], int]:
     snapshot = node.snapshot()
     spoken = frozenset(snapshot.tally().types) - SILENT
-    items, reached = read_forward(
+    items, reached = read_on(
         snapshot,
         after,
         Selection(Filter(types=spoken)),

@@ -76,7 +76,7 @@ class Lookup:
         hits = search(self._snapshot, asked, epoch=self._epoch, clock=time.monotonic)
         offsets = {msgspec.json.decode(hit, type=_Offset).offset for hit in hits["items"]}
         offsets |= {int(told[name].partition(":")[2]) for name in ("first", "newest")}
-        found = [(offset, self._snapshot.item(offset)) for offset in sorted(offsets, reverse=True)]
+        found = [(offset, self._snapshot.kept(offset)) for offset in sorted(offsets, reverse=True)]
         items = [msgspec.Raw(encode_item(self._epoch, o, *item)) for o, item in found if item]
         return {"items": items[:limit], "partial": hits["partial"]}
 
@@ -109,7 +109,7 @@ class Lookup:
         return _calculation(line) if line else None
 
     def _line(self, offset: int) -> bytes | None:
-        found = self._snapshot.item(offset)
+        found = self._snapshot.kept(offset)
         return found[1] if found else None
 
 

@@ -11,7 +11,7 @@ import logging
 from context.errors import ContextError
 from context.filter import Filter
 from context.query import Selection
-from context.search import read_forward
+from context.search import read_on
 from server.agent.node import Node
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ async def follow(node: Node) -> None:
 
 
 def _step(node: Node) -> None:
-    items, reached = read_forward(
+    items, reached = read_on(
         node.snapshot(),
         node.tensors.folded,
         _WISH,

@@ -48,6 +48,8 @@ def export() -> Response:
         "Cache-Control": "no-store",
         "X-Accel-Buffering": "no",
     }
+    if start.damaged:
+        headers["Context-Damaged"] = ", ".join(f"{first}-{last}" for first, last in start.damaged)
     return Response(_body(agent, args, start), headers=headers)
 
 
@@ -59,6 +61,11 @@ def _body(agent: AgentClient, args: dict[str, str], start: ExportStart) -> Itera
         if piece.epoch != start.epoch or piece.oldest > after + 1:
             log.warning("history went away under an export", extra={"after": after})
             raise ExportCut(f"items after {start.epoch}:{after} are gone")
+        if piece.lost and tuple(piece.lost) not in start.damaged:
+            log.warning("an export found a damaged block", extra={"after": after})
+            raise ExportCut(
+                f"items after {start.epoch}:{after} are damaged; a repeat leaves them out"
+            )
         yield piece.body
         after = piece.reached
     yield start.tail

@@ -118,9 +118,7 @@ def test_files_hold_what_memory_holds_also_when_opened_again(
     assert len(live) <= len(firsts(memory)) + 1, "files without blocks are removed"
 
 
-def test_a_damaged_head_hides_its_block_only(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_head_hides_its_block_only(tmp_path: Path) -> None:
     BlockFiles(tmp_path, 3).put([sealed(first, size=9000) for first in range(0, 18, 3)])
     old, newest = sorted(tmp_path.glob("*.blocks"))
     for path in (old, newest):
@@ -129,10 +127,20 @@ def test_a_damaged_head_hides_its_block_only(
             file.write(b"\xff")
     store = BlockFiles(tmp_path, 3)
     assert firsts(store) == [3, 6, 12, 15]
-    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
-    assert all("the checksum of the header is wrong" in text for text in caplog.messages)
+    assert [(each.path, each.found.at, each.follows) for each in store.damage] == [
+        (old, 0, -1),
+        (newest, 0, 8),
+    ]
+    assert all("the checksum of the header is wrong" in str(each) for each in store.damage)
     for first in firsts(store):
         verify(store.get(first))
+    bytes_before = old.read_bytes()[: store.damage[0].found.length]
+    kept = store.set_aside_at(store.damage[0], 0, 2)
+    assert Path(kept).read_bytes() == bytes_before
+    store.mark(store.damage[1])
+    again = BlockFiles(tmp_path, 3)
+    assert (firsts(again), again.damage) == ([3, 6, 12, 15], []), "known damage is not told again"
+    assert [head.bounds.last_offset for head in again.aside.list()] == [2]
 
 
 def test_a_damaged_body_is_noticed_when_it_is_read_and_kept_for_people(tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench import corpus
-from context.adapters.archive import Archive, Sealer, loader, read_after
+from context.adapters.archive import Archive, Sealer
 from context.adapters.log_sqlite import SqliteLog
+from context.adapters.mending import loader, read_after, recover
 from context.index import Index
 from context.ports import Draft, Receipt
 from context.query import Selection, compile_matcher
 from context.request import SearchRequest
 from context.scan import read_forward
-from context.sealed import DamagedBlock
 from context.search import search
 
 ITEMS, BATCH = 24_000, 500
@@ -37,12 +37,15 @@ class Memory:
 
     def __init__(self, folder: Path, *, sealing: bool = True) -> None:
         self.log = SqliteLog(folder / "log.db")
-        self.archive = Archive(folder)
+        self.found = 0
+        self.archive = Archive(folder, on_damage=self._count)
+        recover(self.archive, self.log)
         self.sealer = Sealer(self.archive, self.log)
         self.index = Index(
             loader(self.archive, self.log),
             cache_bytes=3 << 20,
             sealed=self.archive.heads(),
+            lost=self.archive.lost.values(),
             slices=self.archive.slices,
             on_closed=self.sealer.submit,
         )
@@ -51,7 +54,7 @@ class Memory:
             if batch.first_offset > after:
                 self.index.apply(batch)
         if sealing:
-            self.sealer.start()
+            self.sealer.start(self.index.block)
 
     def add(self, lines: list[str], term: int = 1) -> None:
         text = "".join(line + "\n" for line in lines).encode()
@@ -62,12 +65,12 @@ class Memory:
 
     def settled(self) -> None:
         deadline = time.monotonic() + 60
-        while self.sealer.waiting or self.archive.unindexed() != self._open():
+        while self.sealer.waiting or self.archive.unindexed():
             assert time.monotonic() < deadline, "sealing does not come to an end"
             time.sleep(0.01)
 
-    def _open(self) -> list[int]:
-        return self.archive.slices.open.firsts.tolist()
+    def _count(self) -> None:
+        self.found += 1
 
     def stop(self) -> None:
         self.sealer.stop()
@@ -196,34 +199,3 @@ def test_a_crash_between_sealing_and_trimming_repeats_nothing(tmp_path: Path) ->
     found = offsets(second, '"state":"healthy"')[0]
     assert found == [i for i in expected('"state":"healthy"') if i < 12_000]
     second.stop()
-
-
-def test_missing_history_is_told_and_damage_is_named(tmp_path: Path) -> None:
-    memory = Memory(tmp_path)
-    for at in range(0, ITEMS, BATCH):
-        memory.add(LINES[at : at + BATCH])
-    memory.settled()
-    heads = memory.archive.heads()
-    memory.stop()
-    gone, damaged = heads[1].bounds, heads[2].bounds
-    memory.archive._blocks.delete([gone.first_offset])
-    hurt = Memory(tmp_path, sealing=False)
-    place = hurt.archive._blocks._places[damaged.first_offset]
-    with place.path.open("r+b") as file:
-        file.seek(place.at + place.length // 2)
-        byte = file.read(1)[0]
-        file.seek(-1, 1)
-        file.write(bytes([byte ^ 1]))
-    snapshot = hurt.index.snapshot()
-    assert snapshot.following(gone.first_offset - 1) == gone.last_offset + 1
-    assert snapshot.following(gone.first_offset - 2) == gone.first_offset - 1
-    assert hurt.index.item(gone.first_offset) is None
-    hidden = {*range(gone.first_offset, gone.last_offset + 1)}
-    with pytest.raises(DamagedBlock, match=f"offset {damaged.first_offset}"):
-        offsets(hurt, "e")
-    newer = [i for i in expected("advisor") if i > damaged.last_offset]
-    asked = SearchRequest(query="advisor", limit=len(newer), deadline_ms=60_000)
-    answer = search(snapshot, asked, epoch="e", clock=time.monotonic)
-    assert [json.loads(bytes(item))["offset"] for item in answer["items"]] == newer
-    assert not hidden & set(newer)
-    hurt.log.close()

@@ -132,7 +132,7 @@ def piece(reached: int, body: bytes = b"x", epoch: str = "e", oldest: int = 0) -
     return Answer(200, {}, msgspec.msgpack.encode(made))
 
 
-START = ExportStart("e", -1, 9, "", "", b"<", b">")
+START = ExportStart("e", -1, 9, "", "", b"<", b">", [])
 
 
 def test_pieces_follow_each_other_also_over_a_restart() -> None:

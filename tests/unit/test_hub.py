@@ -59,10 +59,14 @@ def test_memory_is_bounded_and_the_newest_batch_stays() -> None:
     assert len(ring.after(49) or ()) == 1
 
 
-def test_a_hole_is_refused() -> None:
+def test_a_repeat_is_refused_and_behind_missing_history_the_ring_begins_anew() -> None:
     ring = Ring(100, newest=4)
-    with pytest.raises(ValueError, match="batch at 6 does not follow 4"):
-        ring.add(batch(6, 1))
+    ring.add(batch(5, 1))
+    with pytest.raises(ValueError, match="batch at 5 does not follow 5"):
+        ring.add(batch(5, 1))
+    ring.add(batch(8, 1))
+    assert ring.after(5) is None, "the log tells of the gap"
+    assert [entry.batch.first_offset for entry in ring.after(7) or ()] == [8]
 
 
 def test_a_frame_is_made_once_for_all_who_wish_the_same() -> None:
