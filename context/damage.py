@@ -3,14 +3,20 @@
 UnavailableBlock
 ├── LostBlock        410  damaged, and no longer in the log: readers go on behind it
 └── UnreadableBlock  503  the disk failed just now: nothing is given up, the next try may succeed
+
+DamagedLog           500  what the log holds is not what was written: a node does not start on it
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
-from context.block import Bounds
+import msgspec
+
+from context.block import Block, Bounds
 from context.errors import ContextError
+from context.items import Batch
 from context.sealed import Head
 
 
@@ -37,6 +43,32 @@ class UnreadableBlock(UnavailableBlock):
     code = "unreadable_block"
     status = 503
     retryable = True
+
+
+class DamagedLog(ContextError):
+    """A row or a line of the log cannot be read; the text says where, and what is to be done."""
+
+    code = "damaged_log"
+
+    def __init__(self, place: str, first: int, why: str) -> None:
+        super().__init__(
+            f"{place}: the items from offset {first} on cannot be read ({why});"
+            " put the data directory's last copy there, or rescue that file by hand"
+        )
+
+
+def bad_line(batches: Iterable[Batch]) -> tuple[int, str] | None:
+    """Offset of the first line that is no item, and why; None where all are."""
+    for batch in batches:
+        lines = batch.text.split(b"\n")
+        for i, line in enumerate(lines[: batch.count]):
+            try:
+                Block.of([Batch(batch.first_offset + i, 1, 0.0, 0, line + b"\n")])
+            except (ValueError, msgspec.MsgspecError) as exc:
+                return batch.first_offset + i, str(exc)
+        if len(lines) != batch.count + 1:
+            return batch.first_offset, f"{len(lines) - 1} lines instead of {batch.count}"
+    return None
 
 
 def unknown_head(first: int, last: int) -> Head:

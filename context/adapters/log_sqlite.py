@@ -22,6 +22,7 @@ from pathlib import Path
 
 import zstandard
 
+from context.damage import DamagedLog
 from context.errors import ContextError, FencedOut, KeyReused, StorageFull
 from context.items import Batch
 from context.ports import Draft, Receipt
@@ -30,6 +31,7 @@ VERSION = 1
 KEY_LIFETIME_S = 24 * 3600.0
 _PRUNE_EVERY_S = 60.0
 _COMPRESS_FROM = 512  # bytes; below, zstd gains nothing
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 _SCHEMA = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -46,13 +48,15 @@ class SqliteLog:
     """The Log port on one SQLite file. `append` is for one thread at a time, `read` for any."""
 
     def __init__(self, path: Path) -> None:
+        """Open or make it. Raises DamagedLog, ContextError where the layout is another."""
         self._path = path
-        self._db = self._connect()
-        self._create()
         self._readers = threading.local()
-        self.epoch = str(self._meta("epoch"))
-        self._term = int(self._meta("term"))
-        self._next = self._newest() + 1
+        with self._noticing(0):
+            self._db = self._connect()
+            self._create()
+            self.epoch = str(self._meta("epoch"))
+            self._term = int(self._meta("term"))
+            self._next = self._newest() + 1
         self._pruned_at = float("-inf")
         self._compress = zstandard.ZstdCompressor(level=1).compress
 
@@ -79,13 +83,17 @@ class SqliteLog:
         return receipts
 
     def read(self, after: int, *, max_bytes: int) -> list[Batch]:
-        """Whole batches with an offset > `after`, in order; at least one if there is any."""
+        """Whole batches with an offset > `after`, in order; at least one if there is any.
+
+        Raises DamagedLog.
+        """
         batches, size = [], 0
-        for row in self._rows(after):
-            batches.append(_batch(row))
-            size += len(batches[-1].text)
-            if size >= max_bytes:
-                break
+        with self._noticing(after + 1):
+            for row in self._rows(after):
+                batches.append(self._batch(row))
+                size += len(batches[-1].text)
+                if size >= max_bytes:
+                    break
         return batches
 
     def bounds(self) -> tuple[int, int]:
@@ -178,6 +186,24 @@ class SqliteLog:
         )
         return row[0] if row else -1
 
+    def _batch(self, row: tuple[int, int, float, int, int, bytes]) -> Batch:
+        first, count, ingested_at, term, codec, body = row
+        try:
+            text = zstandard.ZstdDecompressor().decompress(body) if codec else body
+        except zstandard.ZstdError as exc:
+            raise DamagedLog(str(self._path), first, str(exc)) from exc
+        return Batch(first, count, ingested_at, term, text)
+
+    @contextlib.contextmanager
+    def _noticing(self, first: int) -> Iterator[None]:
+        """Tell damage of the file from what else may go wrong with it."""
+        try:
+            yield
+        except sqlite3.DatabaseError as exc:
+            if getattr(exc, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+                raise DamagedLog(str(self._path), first, str(exc)) from exc
+            raise
+
     def _reader(self) -> sqlite3.Connection:
         """This thread's own connection: readers never wait for the writer in WAL mode."""
         db: sqlite3.Connection | None = getattr(self._readers, "db", None)
@@ -216,12 +242,6 @@ class SqliteLog:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         value: str | int = row[0]
         return value
-
-
-def _batch(row: tuple[int, int, float, int, int, bytes]) -> Batch:
-    first, count, ingested_at, term, codec, body = row
-    text = zstandard.ZstdDecompressor().decompress(body) if codec else body
-    return Batch(first, count, ingested_at, term, text)
 
 
 def _storage_error(exc: Exception) -> ContextError:

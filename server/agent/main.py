@@ -26,8 +26,10 @@ from context.adapters.archive import Archive, Sealer
 from context.adapters.log_sqlite import SqliteLog
 from context.adapters.mending import loader, recover
 from context.adapters.tokenizer_hf import load as load_tokenizer
+from context.damage import DamagedLog, bad_line
 from context.hub import Ring
 from context.index import Index
+from context.items import Batch
 from context.ports import Log
 from context.types import Types
 from nodes.adapters.lease_local import LocalLease
@@ -116,14 +118,33 @@ def build_node(settings: Settings, *, term: int, log_: Log, state: StateStore) -
 
 
 def rebuild(node: Node, stopped: asyncio.Event) -> None:
-    """Apply what is not sealed to the index (in a thread); `not_ready` tells how far it is."""
+    """Apply what is not sealed to the index (in a thread); `not_ready` tells how far it is.
+
+    Raises DamagedLog naming the first item that is none.
+    """
     newest, after = node.log.bounds()[1], node.snapshot().newest
     while after < newest and not stopped.is_set():
         for batch in node.log.read(after, max_bytes=REBUILD_BYTES):
             if batch.first_offset > after:  # sealed, but a crash came before the log was trimmed
-                node.index.apply(batch)
+                _apply(node, batch)
                 after = batch.last_offset
         node.not_ready = f"reading the log into the index, {(after + 1) / (newest + 1):.0%} done"
+    _apply(node, None)
+
+
+def _apply(node: Node, batch: Batch | None) -> None:
+    """Take in a batch; without one, make the columns of what has none yet."""
+    fresh = node.snapshot().fresh
+    try:
+        if batch:
+            node.index.apply(batch)
+        else:
+            len(node.snapshot())
+    except (ValueError, msgspec.MsgspecError) as exc:
+        bad = bad_line((*fresh, batch) if batch else fresh)
+        if bad is None:
+            raise
+        raise DamagedLog(str(node.settings.data_dir / "log.db"), *bad) from exc
 
 
 async def run(settings: Settings, term: int) -> None:
@@ -136,13 +157,15 @@ async def run(settings: Settings, term: int) -> None:
     node = build_node(settings, term=term, log_=log_, state=state)
     server = await IpcServer(node, CALLS).start(agent_socket(settings))
     node.spawn(node.metrics.watch_loop())
-    await asyncio.to_thread(tidy.prepare)
-    await asyncio.to_thread(rebuild, node, stopped)
-    if not stopped.is_set():
-        await _serve(node, probe, stopped)
-    server.close()
-    await node.stop()
-    log_.close()
+    try:
+        await asyncio.to_thread(tidy.prepare)
+        await asyncio.to_thread(rebuild, node, stopped)
+        if not stopped.is_set():
+            await _serve(node, probe, stopped)
+    finally:
+        server.close()
+        await node.stop()
+        log_.close()
 
 
 async def _serve(node: Node, probe: HealthProbe, stopped: asyncio.Event) -> None:
@@ -171,7 +194,7 @@ def main() -> None:
     start_logs(settings, "agent")
     try:
         term = LocalLease(settings.data_dir).acquire()
-    except NodeError as exc:
+        asyncio.run(run(settings, term))
+    except (NodeError, DamagedLog) as exc:
         announce_refused(str(exc))
         raise SystemExit(1) from exc
-    asyncio.run(run(settings, term))

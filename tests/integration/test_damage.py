@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import sqlite3
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,10 +16,12 @@ import pytest
 import requests
 
 from context.adapters import archive, blocks_fs
+from context.adapters.log_sqlite import SqliteLog
 from context.adapters.mending import read_after
 from context.bitslices import BitSlices
 from context.block import Bounds
 from context.damage import LostBlock, UnreadableBlock
+from context.ports import Draft
 from context.query import Selection, compile_matcher
 from context.request import SearchRequest
 from context.scan import read_forward, read_on
@@ -355,3 +358,31 @@ def _sealed(node: NodeProcess) -> int:
     path = min((node.data_dir / "blocks").glob("*.blocks"))
     with path.open("rb") as file:
         return sum(_begins(file, at) for at in range(0, path.stat().st_size, 4096))
+
+
+@pytest.mark.parametrize("kind", ["line", "row", "file"])
+def test_a_damaged_log_stops_the_start_with_one_line(tmp_path: Path, kind: str) -> None:
+    node = NodeProcess(tmp_path / "data")
+    path = node.data_dir / "log.db"
+    node.data_dir.mkdir()
+    log = SqliteLog(path)
+    texts = [b"".join(f"{line}\n".encode() for line in LINES[at : at + 10]) for at in (0, 10, 20)]
+    if kind == "line":
+        texts[1] = texts[1].replace(b'"type"', b'"tipe"', 4)
+    log.append([Draft(10, text) for text in texts], term=1, now=1.0)
+    log.close()
+    if kind == "row":
+        with sqlite3.connect(path) as db:
+            db.execute("UPDATE batches SET body = x'00010203' WHERE first_offset = 10")
+        db.close()
+    if kind == "file":
+        for each in node.data_dir.glob("log.db*"):
+            each.unlink()
+        path.write_bytes(b"no database" * 1000)
+    with pytest.raises(AssertionError, match="the node ended"):
+        node.start()
+    offset = 0 if kind == "file" else 10
+    told = [line for line in node.log.splitlines() if "log.db: the items from offset" in line]
+    assert any(f"from offset {offset} on cannot be read" in line for line in told)
+    assert "Traceback" not in node.log
+    node.kill9()
