@@ -19,7 +19,7 @@ from context import frames
 from context.client_answers import json_of, not_a_node, problem_of, reason
 from context.client_errors import ClientError, NodeUnreachable, RequestFailed
 from context.client_retries import OnRetry, Retries
-from context.client_values import Json, OnProgress, encode, params, save, without_none
+from context.client_values import Json, OnProgress, bearer, encode, params, save, without_none
 from context.events import Event, EventDecoder, is_after
 
 __all__ = ["Client", "ClientError", "Event", "NodeUnreachable", "RequestFailed"]
@@ -38,13 +38,16 @@ class Client:
         url: str = "http://127.0.0.1:5000",
         timeout_s: float = 10.0,
         session: requests.Session | None = None,
+        token: str | None = None,
     ) -> None:
+        """`token` is the node's `api_token`, where it has one."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"url must look like http://host:port (got {url!r})")
         self.url = url.rstrip("/")
         self.timeout_s = timeout_s
         self._session = session or requests.Session()
+        self._auth = bearer(token) if token else None
 
     def __enter__(self) -> Self:
         return self
@@ -311,7 +314,7 @@ class Client:
     def _send(self, method: str, path: str, *, accept: int = 200, **how: Any) -> requests.Response:
         how.setdefault("timeout", self.timeout_s)
         try:
-            answer = self._session.request(method, self.url + path, **how)
+            answer = self._session.request(method, self.url + path, auth=self._auth, **how)
         except requests.Timeout as error:
             raise NodeUnreachable(self.url, f"no answer within {how['timeout']} s") from error
         except requests.RequestException as error:

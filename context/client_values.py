@@ -19,6 +19,16 @@ def encode(items: Json | Sequence[Json] | bytes) -> tuple[bytes, str]:
     return text.encode(), "application/json"
 
 
+def bearer(token: str) -> Callable[[Any], Any]:
+    """An `auth` of requests that brings the token; a .netrc would replace a mere header."""
+
+    def sign(request: Any) -> Any:
+        request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
+    return sign
+
+
 def without_none(options: Mapping[str, Any]) -> Json:
     """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}

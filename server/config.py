@@ -18,7 +18,18 @@ from typing import Any
 import msgspec
 import yaml
 
-from server.setting_kinds import Choice, Flag, Kind, ListOf, Number, Pairs, PathOf, Tables, Text
+from server.setting_kinds import (
+    Choice,
+    Flag,
+    Kind,
+    ListOf,
+    Number,
+    Pairs,
+    PathOf,
+    Secret,
+    Tables,
+    Text,
+)
 
 PREFIX = "CONTEXT_"
 # Variables with this prefix that are no settings: the supervisor's own, and the peers' secret.
@@ -125,9 +136,21 @@ class Settings:
         "`script/setup semantic` and 400 MB of memory.",
     )
     cors_origins: tuple[str, ...] = _setting(
-        ListOf(r"\*|https?://[^\s,/]+", "origins such as https://example.org, or *", " ,"),
+        ListOf(r"https?://[^\s,/*]+", "origins such as https://example.org", " ,"),
         (),
         "Other sites whose pages may call this node from a browser.",
+    )
+    allowed_hosts: tuple[str, ...] = _setting(
+        ListOf(r"\.?[\w-]+(\.[\w-]+)*", "host names, or .example.org for all below it", " ,"),
+        (),
+        "Further names by which this node may be called, such as a proxy's; `localhost`, "
+        "addresses, this machine's name, `host` and `peers` always may.",
+    )
+    api_token: str = _setting(
+        Secret(16, 512),
+        "",
+        "Who calls must bring this token; empty lets in whoever can connect. Give it in "
+        "`CONTEXT_API_TOKEN` or the file; see docs/delivery.md.",
     )
     log_level: str = _setting(
         Choice("debug", "info", "warning", "error"), "info", "Least important lines to log."
@@ -217,6 +240,7 @@ def _parse(each: Field[Any], raw: Any, origin: str) -> Any:
         return kind.parse(raw)
     except (TypeError, ValueError):
         shown = repr(raw) if len(repr(raw)) <= 80 else repr(raw)[:77] + "..."
+        shown = "(hidden)" if isinstance(kind, Secret) else shown
         raise SettingsError(f"{each.name}={shown} {origin}: must be {kind.allowed}") from None
 
 

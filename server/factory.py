@@ -12,7 +12,7 @@ from flask.json.provider import DefaultJSONProvider
 from flask_socketio import SocketIO
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import GaugeMetricFamily
-from werkzeug.exceptions import Forbidden, HTTPException
+from werkzeug.exceptions import HTTPException
 
 from server import problems
 from server.agent_client import AgentClient
@@ -20,6 +20,7 @@ from server.api import ai, context, export, health, nodes, openapi, tensors
 from server.api.operations import blueprint
 from server.config import Settings
 from server.dashboard import dashboard
+from server.gate import Gate
 from server.live import LiveFeed
 from server.logs import serving
 from server.poll import Polls
@@ -27,7 +28,7 @@ from server.realtime import FastJson, Realtime
 
 log = logging.getLogger(__name__)
 VERSION = "0.1.0"
-CODES = {403: "forbidden", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
 class WebMetrics:
@@ -94,7 +95,6 @@ def create_app(settings: Settings, agent: AgentClient, feed: LiveFeed) -> tuple[
         web_metrics=metrics,
         polls=Polls(metrics.registry),
         in_flight=InFlight(),
-        cors_origins=settings.cors_origins,
     )
     operations = (
         *context.OPERATIONS,
@@ -116,13 +116,19 @@ def create_app(settings: Settings, agent: AgentClient, feed: LiveFeed) -> tuple[
         app,
         async_mode=settings.async_mode,
         json=FastJson,
-        cors_allowed_origins=list(settings.cors_origins) or None,
+        cors_allowed_origins=[],  # says nothing of origins: the gate does, for all routes alike
         max_http_buffer_size=settings.max_body_bytes,
         http_compression=False,
     )
     Realtime(socketio, agent, feed)
-    app.wsgi_app = _without_deflate(app.wsgi_app)  # type: ignore[method-assign]
+    inner = _without_deflate(app.wsgi_app)
+    app.wsgi_app = Gate(inner, settings, lambda ticket: _redeem(agent, ticket))  # type: ignore[method-assign]
     return app, socketio
+
+
+def _redeem(agent: AgentClient, ticket: str) -> bool:
+    found: dict[str, bool] = agent.json("ticket_redeem", {"ticket": ticket})
+    return found["good"]
 
 
 def _begin() -> None:
@@ -135,20 +141,6 @@ def _begin() -> None:
     in_flight.enter()
     if in_flight.draining:
         raise Stopping("this node is stopping; ask again when it is back, or another one")
-    _refuse_other_sites()
-
-
-def _refuse_other_sites() -> None:
-    """A page of another site must not make the browser of somebody here change anything.
-
-    Browsers name the page's origin with every such request; programs name none.
-    """
-    origin = request.headers.get("Origin")
-    if request.method in ("GET", "HEAD", "OPTIONS") or origin is None:
-        return
-    allowed: tuple[str, ...] = current_app.extensions["cors_origins"]
-    if origin != f"{request.scheme}://{request.host}" and origin not in allowed:
-        raise Forbidden(f"a page of {origin[:100]} may not call this node; see cors_origins")
 
 
 def _finish(response: Response) -> Response:

@@ -39,6 +39,22 @@ class Text:
         return raw
 
 
+class Secret:
+    """Visible ASCII text that no message repeats."""
+
+    def __init__(self, low: int, high: int) -> None:
+        self.low, self.high = low, high
+        self.allowed = f"{low} to {high} visible ASCII characters"
+
+    def parse(self, raw: Any) -> str:
+        """The text itself."""
+        if not isinstance(raw, str) or not re.fullmatch(r"[!-~]+", raw):
+            raise ValueError
+        if not self.low <= len(raw) <= self.high:
+            raise ValueError
+        return raw
+
+
 class Choice:
     """One of a few words."""
 

@@ -43,6 +43,7 @@ from server.agent import (
     model_calls,
     node_calls,
     tensor_calls,
+    ticket_calls,
 )
 from server.agent.ipc_server import IpcServer
 from server.agent.metrics import AgentMetrics
@@ -68,6 +69,7 @@ CALLS = {
     **ai_calls.CALLS,
     **model_calls.CALLS,
     **node_calls.CALLS,
+    **ticket_calls.CALLS,
 }
 
 

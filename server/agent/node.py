@@ -26,6 +26,7 @@ from context.snapshot import Snapshot
 from context.tensor_registry import Registry
 from context.types import Types
 from server.agent.metrics import AgentMetrics
+from server.agent.tickets import Tickets
 from server.config import Settings
 from server.semantic.client import SemanticClient
 from shared_storage.ports import StateStore
@@ -65,6 +66,7 @@ class Node:
     tokenizers: Mapping[str, Callable[[str], int]]
     tensors: Registry = field(default_factory=Registry)
     added: dict[str, Added] = field(default_factory=dict)  # models that users added
+    tickets: Tickets = field(default_factory=Tickets)
     packs: int = 0  # packed contexts since the start
     feeds: list[Callable[[], dict[str, Any]]] = field(default_factory=list)
     not_ready: str | None = "starting"

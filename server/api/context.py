@@ -110,6 +110,13 @@ OPERATIONS = (
         ),
         answers={200: "items or a gap; go on after `next`", 400: "bad option or cursor"},
     ),
+    Operation(
+        "POST",
+        "/api/context/tickets",
+        "A ticket that lets one stream or Socket.IO connection in, as `?ticket=`, once",
+        call="ticket_issue",
+        answers={201: "the ticket, and for how long it is good"},
+    ),
     Operation("GET", "/api/context/stats", "Counts, bytes, blocks, rates, subscribers", view=stats),
     Operation(
         "POST",

@@ -51,7 +51,11 @@ def describe(operations: Iterable[Operation], version: str) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Context media server", "version": version},
         "paths": paths,
-        "components": {"schemas": {**schemas, "Problem": _PROBLEM}},
+        "components": {
+            "schemas": {**schemas, "Problem": _PROBLEM},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"token": []}],  # asked for where `api_token` is set
     }
 
 

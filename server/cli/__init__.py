@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         screen.complain(wrong)
         return WRONG_ARGUMENTS
     try:
-        client = Client(args.url or DEFAULT_URL)
+        client = Client(args.url or DEFAULT_URL, token=os.environ.get("CONTEXT_API_TOKEN"))
     except ValueError as error:
         screen.complain(str(error))
         return WRONG_ARGUMENTS

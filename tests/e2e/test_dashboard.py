@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,3 +131,24 @@ def test_a_phone_shows_it_all_without_scrolling_sideways(
     )
     assert (red + green + blue < 384) == (scheme == "dark")
     phone.close()
+
+
+def test_the_page_asks_for_the_token_and_streams_by_tickets(
+    browser: Browser, tmp_path: Path
+) -> None:
+    env = {"CONTEXT_API_TOKEN": "correct-horse-battery", "CONTEXT_HEALTH_INTERVAL_S": "0.2"}
+    node = NodeProcess(tmp_path / "data", env=env)
+    node.client.headers["Authorization"] = f"Bearer {env['CONTEXT_API_TOKEN']}"
+    with node:
+        page = browser.new_page()
+        page.goto(node.url)
+        for token in ("this-is-not-the-token", env["CONTEXT_API_TOKEN"]):
+            expect(page.locator("#token")).to_be_visible()
+            page.fill("#token [name=token]", token)
+            page.press("#token [name=token]", "Enter")
+        expect(page.locator("#connection")).to_have_attribute("data-state", "live")
+        expect(page.locator("#live-list > *").nth(3)).to_be_visible()
+        os.kill(node.child("server.web"), signal.SIGKILL)  # a used ticket opens nothing again
+        expect(page.locator("#connection")).to_have_attribute("data-state", "reconnecting")
+        expect(page.locator("#connection")).to_have_attribute("data-state", "live")
+        page.close()

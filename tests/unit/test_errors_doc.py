@@ -7,6 +7,7 @@ from pathlib import Path
 
 import server.agent.main
 import server.factory
+import server.gate
 from ai_bridge.errors import BridgeError
 from context.errors import ContextError
 from nodes.errors import NodeError
@@ -33,6 +34,7 @@ def codes(base: type) -> dict[str, int]:
 
 def test_every_code_is_documented_with_its_status() -> None:
     raised = {each.code: each.status for each in (AgentUnavailable, server.factory.Stopping)}
+    raised |= codes(server.gate.Refused)
     for base in (ContextError, BridgeError, NodeError, StorageError):
         raised |= codes(base)
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", DOC.read_text(), re.MULTILINE)

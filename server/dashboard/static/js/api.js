@@ -1,5 +1,7 @@
 // Calls to this node, and its refusals in words.
 
+import { bearer, renew, token } from "./token.js";
+
 /** A refusal: `message` is for people; `code` and `status` are the problem document's (RFC 9457). */
 export class Problem extends Error {
   constructor(message, code, status) {
@@ -27,12 +29,17 @@ export function address(path, params) {
 }
 
 async function call(path, options) {
+  const given = token();
   let response;
   try {
-    response = await fetch(path, options);
+    response = await fetch(path, { ...options, headers: { ...options.headers, ...bearer(given) } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem("The node does not answer. It is asked again shortly.", "unreachable", 0);
+  }
+  if (response.status === 401) {
+    await renew(given);
+    return call(path, options);
   }
   const document = await response.json().catch(() => null);
   if (response.ok && document !== null) return document;

@@ -1,7 +1,8 @@
 // The page's one connection to the log. Items arrive once and in order, from a cursor on, whatever
 // happens to the connection. Everything on the page that is live hangs on this.
 
-import { get } from "./api.js";
+import { address, get, post } from "./api.js";
+import { token } from "./token.js";
 
 const FLUSH_MS = 60; // items are handed on in groups: one layout for many
 const MAX_WAITING = 4000; // in a hidden tab timers are rare; beyond so many, hand on at once
@@ -34,6 +35,7 @@ export class Stream {
     this.flushTimer = 0;
     this.retryTimer = 0;
     this.failures = 0;
+    this.turn = 0; // of opening; an older one that is still under way gives up
   }
 
   /** Follow everything after a cursor. */
@@ -54,10 +56,24 @@ export class Stream {
     }
   }
 
-  open() {
+  async open() {
+    this.source = null;
+    this.turn += 1;
+    const turn = this.turn;
+    let ticket = "";
+    try {
+      if (token()) ticket = (await post("/api/context/tickets", {})).ticket;
+    } catch {
+      if (turn === this.turn) this.retry();
+      return;
+    }
+    if (turn === this.turn) this.connect(ticket);
+  }
+
+  /** A stream cannot send the token: it brings a ticket, which is good once. */
+  connect(ticket) {
     this.heardAt = performance.now();
-    const after = encodeURIComponent(this.cursor);
-    const source = new EventSource(`/api/context/stream?after=${after}`);
+    const source = new EventSource(address("/api/context/stream", { after: this.cursor, ticket }));
     this.source = source;
     source.addEventListener("open", () => {
       this.failures = 0;
