@@ -18,6 +18,7 @@ class Question:
     `window` holds what is known of each symbol (a symbol without data may be missing),
     `context` what the caller adds, `now` unix seconds, `decisions` what to choose from, and
     `packed` the packed context (the answer of `context.packing` in the form `items`) as JSON.
+    `shared` is where models keep what is the same for several of them, such as a prompt.
     """
 
     symbols: tuple[str, ...]
@@ -26,6 +27,7 @@ class Question:
     context: Mapping[str, Any] = field(default_factory=dict)
     decisions: tuple[str, ...] = DECISIONS
     packed: bytes = b""
+    shared: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def only(self, decisions: tuple[str, ...]) -> None:
         """Raise Abstained where others than these are asked for."""

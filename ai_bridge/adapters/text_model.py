@@ -79,15 +79,22 @@ class TextModel:
         counted = await self._backend.count("")
         budget = room if counted is not None else int(room * SAFE_SHARE)
         while True:
-            asked = await asyncio.to_thread(
-                messages, question, self._templates, budget, estimate
-            )  # counting takes milliseconds
+            asked = await self._rendered(question, budget)
             if counted is None:
                 return asked
             tokens = await self._backend.count("\n".join(m["content"] for m in asked))
             if tokens is None or tokens <= room:
                 return asked
             budget = int(budget * room / tokens * 0.95)
+
+    async def _rendered(self, question: Question, budget: int) -> list[Message]:
+        """Render in a thread, for counting takes milliseconds; once for all models alike."""
+        key = (messages, budget, self._templates)
+        if key not in question.shared:
+            work = asyncio.to_thread(messages, question, self._templates, budget, estimate)
+            question.shared[key] = asyncio.ensure_future(work)
+        rendered: list[Message] = await asyncio.shield(question.shared[key])
+        return rendered
 
 
 async def asked_json(
