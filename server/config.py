@@ -129,6 +129,14 @@ class Settings:
     torch_worker: bool = _setting(
         Flag(), True, "Whether to start the process of the local torch model."
     )
+    torch_device: str = _setting(
+        Choice("auto", "cpu", "cuda"),
+        "auto",
+        "Where added torch models calculate; `auto` is a GPU where there is one.",
+    )
+    torch_threads: int = _setting(
+        Number(1, 256), 1, "CPU threads of one calculation in the torch process."
+    )
     semantic: bool = _setting(
         Flag(),
         False,

@@ -17,7 +17,12 @@ def main() -> None:
     settings = read_settings()
     start_logs(settings, "worker")
     announce_ready()
-    run_worker(str(worker_socket(settings)), str(settings.data_dir / "torch"))
+    run_worker(
+        str(worker_socket(settings)),
+        str(settings.data_dir / "torch"),
+        device=settings.torch_device,
+        threads=settings.torch_threads,
+    )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -15,10 +16,13 @@ from ai_bridge.adapters.model_custom import CustomModel
 from ai_bridge.adapters.model_koboldcpp import KoboldBackend
 from ai_bridge.adapters.model_openai import OpenAIBackend
 from ai_bridge.adapters.model_remote import RemoteModel
+from ai_bridge.adapters.model_torch import TorchModel
+from ai_bridge.adapters.model_torch_file import TorchFileModel
 from ai_bridge.adapters.prompt_files import load
 from ai_bridge.adapters.text_model import TextModel
 from ai_bridge.custom import register
 from ai_bridge.errors import ModelUnavailable
+from ai_bridge.networks import FOLDER
 from ai_bridge.ports import Model, Question
 from ai_bridge.prediction import Prediction
 from ai_bridge.specs import ModelSpec, origin, refused
@@ -51,6 +55,7 @@ class Services:
     environ: Mapping[str, str]
     keys: Mapping[str, str] = field(default_factory=dict)
     prompts: Path | None = None
+    torch: TorchModel | None = None
 
 
 def _openai(spec: ModelSpec, services: Services, key: str | None) -> Added:
@@ -75,10 +80,20 @@ def _custom(spec: ModelSpec, services: Services, key: str | None) -> Added:
     return CustomModel(spec)
 
 
+def _torch(spec: ModelSpec, services: Services, key: str | None) -> Added:
+    spec.need("model")
+    if not re.fullmatch(FOLDER, spec.model or ""):
+        raise refused("model", f"{spec.model!r} is not the name of a folder below models/")
+    if services.torch is None:
+        raise refused("kind", "torch needs the setting torch_worker")
+    return TorchFileModel(spec, services.torch)
+
+
 KINDS: dict[str, Callable[[ModelSpec, Services, str | None], Added]] = {
     "openai": _openai,
     "koboldcpp": _koboldcpp,
     "remote": _remote,
+    "torch": _torch,
     "custom": _custom,
 }
 

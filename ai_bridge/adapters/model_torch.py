@@ -40,12 +40,29 @@ class TorchModel:
     async def decide(self, question: Question) -> Prediction:
         """Have the worker judge the windows; raises Abstained while it has learned too little."""
         question.only(DECISIONS)
+        return await self._predicted("predict", question)
+
+    async def decide_by(self, network: str, question: Question) -> Prediction:
+        """Have a user's network judge the windows."""
+        wish = {"network": network, "decisions": question.decisions}
+        return await self._predicted("predict_by", question, **wish)
+
+    async def network(self, network: str) -> str:
+        """One line about a user's network; raises ModelUnavailable where it cannot be loaded."""
+        answer = await self._call_in_time("network", network=network)
+        if "unusable" in answer:
+            raise ModelUnavailable(answer["unusable"])
+        return str(answer["about"])
+
+    async def _predicted(self, op: str, question: Question, **fields: Any) -> Prediction:
         windows = [question.window[name] for name in question.symbols if name in question.window]
         parts = [pack_series(window, -NEWEST_POINTS) for window in windows]
-        answer = await self._call("predict", series=parts)
+        answer = await self._call(op, series=parts, **fields)
         if "abstained" in answer:
             raise Abstained(answer["abstained"])
-        return Prediction(answer["distribution"], answer["reasoning"])
+        if "unusable" in answer:
+            raise ModelUnavailable(answer["unusable"])
+        return Prediction(answer["distribution"], answer["reasoning"], question.decisions)
 
     async def observe(self, series: Series) -> None:
         """Hand over points that the worker has not seen; returns when they are taken in."""

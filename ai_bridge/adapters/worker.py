@@ -1,7 +1,8 @@
 """The torch worker: a process of its own that learns from the market and answers on a Unix socket.
 
-Operations: `observe {series}`, `predict {series: [...]}`, `status {}`. It teaches between requests,
-one bar at a time, so that an answer never waits for a backlog of training.
+Operations: `observe {series}`, `predict {series: [...]}`, `status {}`, and for users' networks
+`network {network}` and `predict_by {network, decisions, series: [...]}`. It teaches between
+requests, one bar at a time, so that an answer never waits for a backlog of training.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ import torch
 from ai_bridge.adapters.classroom import Classroom
 from ai_bridge.adapters.frames import BadFrame, frame, read_frame, unpack_series
 from ai_bridge.adapters.learner import Learner
-from ai_bridge.errors import Abstained
+from ai_bridge.adapters.user_networks import UserNetworks
+from ai_bridge.errors import Abstained, InvalidRequest
+from ai_bridge.prediction import Prediction
+from ai_bridge.series import Series
 
 WEIGHTS_FILE = "torch_model.safetensors"
 NICENESS = 10
@@ -36,34 +40,41 @@ def run_worker(
     min_examples: int = 30,
     save_every_s: float = 10.0,
     device: str = "cpu",
+    threads: int = 1,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then store the weights and return.
 
     Parameters
     ----------
     socket_path : where to listen; a socket left there by a killed worker is replaced
-    state_dir : folder of the weights, created where missing
+    state_dir : folder of the weights, created where missing; users' networks are in `models`
+        beside it
     bar_s : seconds a bar
     min_examples : below this many learned examples it abstains
     save_every_s : longest time for which learning may be lost to a `kill -9`
-    device : `cpu`, or `cuda` to use a GPU where there is one (else the CPU serves)
+    device : of users' networks: `cpu`, `cuda`, or `auto` for a GPU where there is one. The
+        learning model is too small to gain from one and stays on the CPU
+    threads : CPU threads of one calculation
     """
     os.nice(NICENESS)
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     folder = Path(state_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    chosen = "cuda" if device == "cuda" and torch.cuda.is_available() else "cpu"
-    learner = Learner(folder / WEIGHTS_FILE, chosen)
+    chosen = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    if device == "cuda" and chosen == "cpu":
+        _log.warning("there is no GPU: networks run on the CPU")
+    learner = Learner(folder / WEIGHTS_FILE, "cpu")
     _log.info("torch worker on %s, weights: %s", chosen, learner.origin)
     classroom = Classroom(learner, bar_s=bar_s, min_examples=min_examples)
-    asyncio.run(Worker(classroom, save_every_s).serve(Path(socket_path)))
+    networks = UserNetworks(folder.parent / "models", chosen)
+    asyncio.run(Worker(classroom, networks, save_every_s).serve(Path(socket_path)))
 
 
 class Worker:
     """The socket, the training loop and the regular saving around a Classroom."""
 
-    def __init__(self, classroom: Classroom, save_every_s: float) -> None:
-        self._classroom = classroom
+    def __init__(self, classroom: Classroom, networks: UserNetworks, save_every_s: float) -> None:
+        self._classroom, self._networks = classroom, networks
         self._save_every_s = save_every_s
         self._observed = asyncio.Event()
         self._stop = asyncio.Event()
@@ -71,6 +82,8 @@ class Worker:
         self._operations: dict[str, Callable[[Message], Message]] = {
             "observe": self._observe,
             "predict": self._predict,
+            "predict_by": self._predict_by,
+            "network": self._network,
             "status": lambda _: classroom.status(),
         }
 
@@ -150,9 +163,24 @@ class Worker:
         return {}
 
     def _predict(self, request: Message) -> Message:
+        return self._told(request, self._classroom.predict)
+
+    def _predict_by(self, request: Message) -> Message:
+        network, decisions = str(request["network"]), list(request["decisions"])
+        return self._told(request, lambda w: self._networks.predict(network, w, decisions))
+
+    def _network(self, request: Message) -> Message:
+        try:
+            return {"about": self._networks.about(str(request["network"]))}
+        except InvalidRequest as wrong:
+            return {"unusable": wrong.detail}
+
+    def _told(self, request: Message, predict: Callable[[list[Series]], Prediction]) -> Message:
         windows = [unpack_series(part) for part in request["series"]]
         try:
-            prediction = self._classroom.predict(windows)
+            prediction = predict(windows)
         except Abstained as why:
             return {"abstained": why.detail}
+        except (InvalidRequest, ValueError, RuntimeError) as wrong:
+            return {"unusable": str(wrong)}
         return {"distribution": prediction.distribution, "reasoning": prediction.reasoning}

@@ -58,9 +58,10 @@ def mean_of(judged: list[Prediction], refused: list[str]) -> Prediction:
         raise Abstained("; ".join(refused) or "no symbols")
     pooled = {
         name: math.fsum(each.distribution[name] for each in judged) / len(judged)
-        for name in DECISIONS
+        for name in judged[0].decisions
     }
-    return Prediction(pooled, "; ".join([each.reasoning for each in judged] + refused))
+    reasoning = "; ".join([each.reasoning for each in judged] + refused)
+    return Prediction(pooled, reasoning, judged[0].decisions)
 
 
 def event_times(series: Series) -> Floats:

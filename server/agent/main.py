@@ -109,7 +109,9 @@ def build_node(settings: Settings, *, term: int, log_: Log, state: StateStore) -
         bridge=bridge,
         torch=torch,
         semantic=SemanticClient(semantic_socket(settings)) if settings.semantic else None,
-        services=Services(Http(), os.environ, settings.api_keys, settings.data_dir / "prompts"),
+        services=Services(
+            Http(), os.environ, settings.api_keys, settings.data_dir / "prompts", torch
+        ),
         metrics=metrics,
         term=term,
         capabilities=capabilities(settings.data_dir),

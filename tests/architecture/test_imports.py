@@ -44,6 +44,7 @@ EXCEPTIONS = {
 ONLY_IN = {
     "torch": (
         "ai_bridge/adapters/learner.py",
+        "ai_bridge/adapters/user_networks.py",
         "ai_bridge/adapters/worker.py",
         "server/semantic/encoder.py",
         "server/semantic/worker.py",
