@@ -23,7 +23,7 @@ from context.ngrams import BITMAP_BYTES, BITS, compiled, positions
 from context.sealed import DamagedBlock
 
 MAGIC = b"CTXROW\r\n"
-VERSION = 1
+VERSION = 2
 GROUP_BLOCKS = 512
 _HEADER = struct.Struct("<8sHHI")
 _CHUNK_ROWS = 64

@@ -7,14 +7,13 @@ A block is derived from batches of the log and nothing else. Its columns hold wh
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
-from context.column import Column
 from context.filter import Filter
 from context.heads import Heads
 from context.items import Batch
@@ -52,17 +51,30 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Block:
-    """Consecutive items as text and columns; never changed once made."""
+class Columns:
+    """What is known of each line of a block."""
 
-    bounds: Bounds
-    text: bytes  # lines, each ended by a newline
     ends: NDArray[np.int32]  # (items,) where each line ends, before its newline
-    timestamps: NDArray[np.float64]  # (items,) event time, unix seconds
-    types: Column
-    sources: Column
-    symbols: Column
+    heads: Heads
     runs: tuple[tuple[int, float], ...]  # (index of the first item, ingested_at)
+
+
+class Block:
+    """Consecutive items as text and columns; never changed once made.
+
+    The columns may be made when they are first asked for: a block in whose text nothing is found
+    never needs them.
+    """
+
+    __slots__ = ("_columns", "_make", "bounds", "text")
+
+    def __init__(
+        self, bounds: Bounds, text: bytes, columns: Columns | Callable[[], Columns]
+    ) -> None:
+        """`text` holds the lines, each ended by a newline."""
+        self.bounds, self.text = bounds, text
+        self._columns = columns if isinstance(columns, Columns) else None
+        self._make = columns if not isinstance(columns, Columns) else None
 
     @classmethod
     def of(cls, batches: Sequence[Batch]) -> Block:
@@ -71,69 +83,69 @@ class Block:
         Raises ValueError where the batches do not follow each other or miscount their lines.
         """
         text = batches[0].text if len(batches) == 1 else b"".join(b.text for b in batches)
-        ends = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == _NEWLINE).astype(np.int32)
-        runs, first = _runs(batches), batches[0].first_offset
+        ends, runs, first = line_ends(text), _runs(batches), batches[0].first_offset
         count = batches[-1].last_offset - first + 1
         if len(ends) != count:
             raise ValueError(f"batches from offset {first} count {count}, hold {len(ends)} lines")
-        heads = [batch.heads for batch in batches if batch.heads]
-        columns = Heads.join(heads) if len(heads) == len(batches) else Heads.read(text)
-        timestamps = columns.timestamps
-        low, high = (timestamps.min(), timestamps.max()) if count > 1 else (timestamps[0],) * 2
+        known = [batch.heads for batch in batches if batch.heads]
+        heads = Heads.join(known) if len(known) == len(batches) else Heads.read(text)
+        times = heads.timestamps
+        low, high = (times.min(), times.max()) if count > 1 else (times[0], times[0])
         bounds = Bounds(
             first,
             first + count - 1,
             float(low),
             float(high),
-            columns.types.names(),
-            columns.sources.names(),
-            columns.symbols.names(),
+            heads.types.names(),
+            heads.sources.names(),
+            heads.symbols.names(),
             len(text),
         )
-        return cls(
-            bounds,
-            text,
-            ends,
-            timestamps,
-            columns.types,
-            columns.sources,
-            columns.symbols,
-            runs,
-        )
+        return cls(bounds, text, Columns(ends, heads, runs))
 
     @classmethod
     def join(cls, blocks: Sequence[Block]) -> Block:
         """One block of consecutive blocks; no line is decoded again."""
         shifts = np.cumsum([0, *(len(block.text) for block in blocks[:-1])]).tolist()
         starts = np.cumsum([0, *(block.count for block in blocks[:-1])]).tolist()
-        pairs = list(zip(blocks, shifts, strict=True))
-        types = Column.join([block.types for block in blocks])
-        sources = Column.join([block.sources for block in blocks])
-        symbols = Column.join([block.symbols for block in blocks])
+        heads = Heads.join([block.columns.heads for block in blocks])
         bounds = Bounds(
             blocks[0].bounds.first_offset,
             blocks[-1].bounds.last_offset,
             min(block.bounds.min_time for block in blocks),
             max(block.bounds.max_time for block in blocks),
-            types.names(),
-            sources.names(),
-            symbols.names(),
+            heads.types.names(),
+            heads.sources.names(),
+            heads.symbols.names(),
             sum(block.bounds.nbytes for block in blocks),
         )
-        return cls(
-            bounds,
-            b"".join(block.text for block in blocks),
-            np.concatenate([block.ends + np.int32(shift) for block, shift in pairs]),
-            np.concatenate([block.timestamps for block in blocks]),
-            types,
-            sources,
-            symbols,
+        columns = Columns(
+            np.concatenate(
+                [block.ends + np.int32(shift) for block, shift in zip(blocks, shifts, strict=True)]
+            ),
+            heads,
             tuple(
                 (start + index, at)
                 for block, start in zip(blocks, starts, strict=True)
-                for index, at in block.runs
+                for index, at in block.columns.runs
             ),
         )
+        return cls(bounds, b"".join(block.text for block in blocks), columns)
+
+    @property
+    def columns(self) -> Columns:
+        """All columns; two threads that ask at once may both make them, with the same result."""
+        made = self._columns
+        if made is None:
+            make = self._make
+            made = self._columns = make() if make else self.columns
+            self._make = None
+        return made
+
+    @property
+    def ends(self) -> NDArray[np.int32]:
+        """Where each line ends, before its newline, (items,)."""
+        return self.columns.ends
 
     @property
     def first_offset(self) -> int:
@@ -143,7 +155,7 @@ class Block:
     @property
     def count(self) -> int:
         """Number of items."""
-        return len(self.ends)
+        return self.bounds.count
 
     @property
     def nbytes(self) -> int:
@@ -170,22 +182,28 @@ class Block:
 
     def ingested_at(self, i: int) -> float:
         """When item i became durable, unix seconds."""
-        return self.runs[bisect_right(self.runs, i, key=lambda run: run[0]) - 1][1]
+        runs = self.columns.runs
+        return runs[bisect_right(runs, i, key=lambda run: run[0]) - 1][1]
 
     def mask(self, wish: Filter, first: int, last: int) -> NDArray[np.bool_] | None:
         """Which of items first..last-1 pass the filter; None where all do."""
-        masks = []
-        if wish.types is not None and not wish.types.issuperset(self.types.values):
-            masks.append(self.types.mask(wish.types, first, last))
-        if wish.source is not None and self.sources.values.keys() != {wish.source}:
-            masks.append(self.sources.mask((wish.source,), first, last))
+        masks, heads = [], self.columns.heads
+        if wish.types is not None and not wish.types.issuperset(heads.types.values):
+            masks.append(heads.types.mask(wish.types, first, last))
+        if wish.source is not None and heads.sources.values.keys() != {wish.source}:
+            masks.append(heads.sources.mask((wish.source,), first, last))
         if wish.symbol is not None:
-            masks.append(self.symbols.mask((wish.symbol,), first, last))
+            masks.append(heads.symbols.mask((wish.symbol,), first, last))
         if wish.since is not None and self.bounds.min_time < wish.since:
-            masks.append(self.timestamps[first:last] >= wish.since)
+            masks.append(heads.timestamps[first:last] >= wish.since)
         if wish.until is not None and self.bounds.max_time > wish.until:
-            masks.append(self.timestamps[first:last] <= wish.until)
+            masks.append(heads.timestamps[first:last] <= wish.until)
         return reduce(np.logical_and, masks) if masks else None
+
+
+def line_ends(text: bytes) -> NDArray[np.int32]:
+    """Where each line ends, before its newline, (lines,)."""
+    return np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == _NEWLINE).astype(np.int32)
 
 
 def _lacks(known: frozenset[str] | None, wanted: Collection[str] | None) -> bool:

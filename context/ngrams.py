@@ -1,14 +1,14 @@
 """Hashed byte n-grams of a text as a bitmap: a text whose bitmap lacks a bit lacks the n-gram.
 
-Two lengths are kept. Grams of 5 bytes tell event ids, hex digits and prices apart, where every
-combination of 3 occurs in a megabyte; grams of 3 bytes serve literals that are shorter than 5.
+Two lengths are kept. Grams of 6 bytes tell event ids, hex digits and prices apart, where every
+combination of 3 occurs in a megabyte; grams of 3 bytes serve literals that are shorter than 6.
 
 Bytes are hashed with ASCII letters in lower case, so that one bitmap serves searches that mind case
 and searches that do not. A gram never spans a newline: no match crosses a line.
 
 The bytes of a gram are read as a big-endian number. With M = 0x9E3779B97F4A7C15 its bit is
 
-    5 bytes:         ((number << 24) * M mod 2^64) >> 45      2^19 bits
+    6 bytes:         ((number << 16) * M mod 2^64) >> 45      2^19 bits
     3 bytes:  2^19 + ((number << 40) * M mod 2^64) >> 46      2^18 bits
 
 (Fibonacci hashing; Knuth, The Art of Computer Programming 3, section 6.4). Bit p of a bitmap is bit
@@ -31,7 +31,7 @@ BITMAP_BYTES = BITS // 8
 
 _NEWLINE = 10
 _M = np.uint64(0x9E3779B97F4A7C15)
-_SHIFT_5, _DOWN_5 = np.uint64(24), np.uint64(45)
+_SHIFT_6, _DOWN_6 = np.uint64(16), np.uint64(45)
 _SHIFT_3, _DOWN_3 = np.uint64(40), np.uint64(46)
 _FIRST_3 = np.uint64(1 << 19)
 _BYTE = np.uint64(8)
@@ -41,7 +41,7 @@ _USUAL_TEXT = 2 << 20  # bytes
 
 def positions(literal: bytes) -> list[int]:
     """Bits set for every text that holds the literal in any case; none where it is too short."""
-    n = 5 if len(literal) >= 5 else 3
+    n = 6 if len(literal) >= 6 else 3
     if len(literal) < n:
         return []
     data = np.frombuffer(literal.lower(), dtype=np.uint8)
@@ -49,7 +49,7 @@ def positions(literal: bytes) -> list[int]:
     grams = grams[(grams != _NEWLINE).all(axis=1)].astype(np.uint64)
     # Weights put the first byte highest in the word, which is what the shift does to the number.
     numbers = (grams << np.arange(56, 56 - 8 * n, -8, dtype=np.uint64)).sum(1, dtype=np.uint64)
-    bits = numbers * _M >> _DOWN_5 if n == 5 else (numbers * _M >> _DOWN_3) + _FIRST_3
+    bits = numbers * _M >> _DOWN_6 if n == 6 else (numbers * _M >> _DOWN_3) + _FIRST_3
     return [int(bit) for bit in np.unique(bits)]
 
 
@@ -106,8 +106,8 @@ def _mark(text: NDArray[np.uint8], lower: NDArray[np.uint8], flags: NDArray[np.u
         run += 1
         if c == _NEWLINE:
             run = 0
-        if run >= 5:
+        if run >= 6:
             flags[(((number << _SHIFT_3) * _M) >> _DOWN_3) + _FIRST_3] = 1
-            flags[((number << _SHIFT_5) * _M) >> _DOWN_5] = 1
+            flags[((number << _SHIFT_6) * _M) >> _DOWN_6] = 1
         elif run >= 3:
             flags[(((number << _SHIFT_3) * _M) >> _DOWN_3) + _FIRST_3] = 1

@@ -34,6 +34,8 @@ _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _NOT_BLOCKWISE = re.compile(r"\\[ACz]|\(\?[A-Za-z]*-[A-Za-z]*m")
 _FEW = 8  # a line alone costs this much more than in a block
 
+_PIECE = 128 * 1024  # bytes searched at once
+
 _ANYWHERE = _re2.RE2.Anchor.UNANCHORED
 
 Spans = list[tuple[int, int]]
@@ -59,6 +61,9 @@ class Matcher(Protocol):
 
     def matches(self, line: bytes) -> bool:
         """Whether one line, without newline, matches."""
+
+    def first(self, text: bytes) -> int:
+        """No line that ends before this byte of a text of lines matches; -1 where none does."""
 
     def spans(self, line: bytes) -> Spans:
         """Where the matches are: code point positions, in order, not overlapping, at most 1000."""
@@ -117,6 +122,9 @@ class _Everything:
     def matches(self, line: bytes) -> bool:
         return True
 
+    def first(self, text: bytes) -> int:
+        return 0
+
     def spans(self, line: bytes) -> Spans:
         return []
 
@@ -142,6 +150,9 @@ class _Literal:
 
     def matches(self, line: bytes) -> bool:
         return self.needle in line
+
+    def first(self, text: bytes) -> int:
+        return text.find(self.needle)
 
     def spans(self, line: bytes) -> Spans:
         text, size = line.decode(), len(self.query)
@@ -176,6 +187,18 @@ class _Pattern:
             if not at:
                 break
         return np.searchsorted(ends, np.array(found, dtype=np.int32))
+
+    def first(self, text: bytes) -> int:
+        if not self.blockwise:
+            return 0
+        start = 0
+        while start < len(text):  # in pieces of whole lines: each holds the interpreter
+            stop = text.find(b"\n", start + _PIECE) + 1 or len(text)
+            found: int = self.program.Match(_ANYWHERE, text, start, stop - 1)[0][0]
+            if found >= 0:
+                return found
+            start = stop
+        return -1
 
     def matches(self, line: bytes) -> bool:
         return bool(self.program.Match(_ANYWHERE, line, 0, len(line))[0][0] >= 0)
@@ -246,6 +269,10 @@ class Selection:
             return some.compress(wanted)
         found = self._matching(block, first, last)
         return found.compress(mask[found - first])
+
+    def begins(self, text: bytes) -> int:
+        """No line that ends before this byte of a block's text passes; -1 where none does."""
+        return 0 if self.matcher is None or self.invert else self.matcher.first(text)
 
     def _matching(self, block: Block, first: int, last: int) -> NDArray[np.intp]:
         if self.matcher is None:

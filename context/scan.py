@@ -16,6 +16,7 @@ Found = tuple[int, float, bytes]  # offset, ingested_at, line
 
 MIN_CHUNK = 16 * 1024  # bytes of text between two looks at the clock
 MAX_CHUNK = 256 * 1024
+_AT_ONCE = 4 << 20  # bytes of a block that are looked through before its columns are read
 _QUICK_S = 0.004  # a chunk that took longer makes the next one smaller
 
 
@@ -71,14 +72,17 @@ def descend(
             yield Step(floor)
             continue
         scanned.blocks += 1
-        while last:
+        begin = selection.begins(block.text) if block.nbytes <= _AT_ONCE else 0
+        scanned.nbytes += begin if begin >= 0 else len(block.text)
+        while last and 0 <= begin <= block.ends[last - 1]:
             first, started = block.back(last, size), clock()
             found = selection.select(block, first, last)
             quick = clock() - started < _QUICK_S
             size = min(size * 2, MAX_CHUNK) if quick else max(size // 2, MIN_CHUNK)
-            scanned.nbytes += int(block.ends[last - 1]) + 1 - block.start(first)
+            scanned.nbytes += int(block.ends[last - 1]) + 1 - max(block.start(first), begin)
             yield Step(floor + first, block, found[::-1].tolist())
             last = first
+        yield Step(floor)
 
 
 def read_forward(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from bisect import bisect_right
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from sys import intern
 from typing import NamedTuple
@@ -19,9 +19,10 @@ import msgspec
 import numpy as np
 import zstandard
 
-from context.block import Block, Bounds
+from context.block import Block, Bounds, Columns, line_ends
 from context.column import MAX_NAMES, Column
 from context.errors import ContextError
+from context.heads import Heads
 from context.items import Batch
 from context.literals import FOLD_INTO_ASCII
 from context.packed import BadColumns, Unpacker, pack
@@ -51,17 +52,29 @@ class Head:
     sources: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
+Terms = tuple[tuple[int, int], ...]  # (index of the first item, term)
+
+
 class Sealed:
     """A block as it was sealed, and which terms wrote its items."""
 
-    block: Block
-    terms: tuple[tuple[int, int], ...]  # (index of the first item, term)
+    __slots__ = ("_terms", "block")
+
+    def __init__(self, block: Block, terms: Terms | Callable[[], Terms]) -> None:
+        """`terms` may be read when they are first asked for."""
+        self.block, self._terms = block, terms
+
+    @property
+    def terms(self) -> Terms:
+        """For each run of items of one term: index of the first, and the term."""
+        if callable(self._terms):
+            self._terms = self._terms()
+        return self._terms
 
     def batches(self) -> list[Batch]:
         """The items as batches: one for each run of equal `ingested_at` and term."""
         block = self.block
-        starts = sorted({i for i, _ in (*block.runs, *self.terms)})
+        starts = sorted({i for i, _ in (*block.columns.runs, *self.terms)})
         found = []
         for first, behind in zip(starts, [*starts[1:], block.count], strict=True):
             term = self.terms[bisect_right(self.terms, first, key=lambda run: run[0]) - 1][1]
@@ -82,9 +95,10 @@ def folds(text: bytes) -> bool:
 def encode(sealed: Sealed) -> bytes:
     """The bytes of a sealed block."""
     block, compress = sealed.block, zstandard.ZstdCompressor(level=1).compress
-    bounds, columns = block.bounds, (block.types, block.sources, block.symbols)
-    names = _Names(_counts(block.types), _counts(block.sources), list(block.symbols.values))
-    packed = pack(block.timestamps, columns, block.runs, sealed.terms)
+    bounds, heads = block.bounds, block.columns.heads
+    columns = heads.types, heads.sources, heads.symbols
+    names = _Names(_counts(heads.types), _counts(heads.sources), list(heads.symbols.values))
+    packed = pack(heads.timestamps, columns, block.columns.runs, sealed.terms)
     plain = msgspec.json.encode(names), packed, block.text
     stored = [compress(section) for section in plain]
     table = [
@@ -129,38 +143,44 @@ def verify(buffer: bytes) -> None:
 
 
 def decode(buffer: bytes) -> Sealed:
-    """What was sealed.
+    """What was sealed; its columns are read when they are first asked for.
 
     Raises
     ------
     DamagedBlock
         A byte differs from what was written, or some are missing or too many. Nothing is unpacked
-        before its checksum and size are known to be right.
+        before its checksum and size are known to be right. Bytes that have the right checksums but
+        never were a block may raise it only when the columns are read.
     """
     verify(buffer)
     header = _read_header(buffer)
-    names = header.names(buffer)
-    text, count = header.sections[2].unpack(buffer), header.last - header.first + 1
-    ends = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n")).astype(np.int32)
+    names, count = header.names(buffer), header.last - header.first + 1
+    packed, text = header.sections[1].unpack(buffer), header.sections[2].unpack(buffer)
+
+    def read() -> tuple[Columns, Terms]:
+        return _columns(text, packed, names, count)
+
+    return Sealed(Block(header.bounds(names), text, lambda: read()[0]), lambda: read()[1])
+
+
+def _columns(text: bytes, packed: bytes, names: _Names, count: int) -> tuple[Columns, Terms]:
+    ends = line_ends(text)
     if len(ends) != count or not text.endswith(b"\n"):
         raise DamagedBlock(f"{len(ends)} lines instead of {count}")
-    columns = Unpacker(header.sections[1].unpack(buffer), count)
+    columns = Unpacker(packed, count)
     try:
-        block = Block(
-            header.bounds(names),
-            text,
-            ends,
+        heads = Heads(
             columns.timestamps(),
             columns.column(list(names.types)),
             columns.column(list(names.sources)),
             columns.column(names.symbols),
-            tuple(columns.runs("<f8")),
         )
+        runs = tuple(columns.runs("<f8"))
         terms = tuple((i, int(term)) for i, term in columns.runs("<u8"))
         columns.finish()
     except BadColumns as exc:
         raise DamagedBlock(f"the columns do not fit: {exc}") from exc
-    return Sealed(block, terms)
+    return Columns(ends, heads, runs), terms
 
 
 class _Names(msgspec.Struct, frozen=True):

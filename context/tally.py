@@ -27,7 +27,8 @@ class Tally:
 
     def plus(self, block: Block) -> Tally:
         """The tally with a block's items counted."""
-        return self.plus_counts(block.bounds, counts(block.types), counts(block.sources))
+        heads = block.columns.heads
+        return self.plus_counts(block.bounds, counts(heads.types), counts(heads.sources))
 
     def plus_counts(
         self, bounds: Bounds, types: Mapping[str, int], sources: Mapping[str, int]

@@ -99,11 +99,12 @@ def test_columns_say_what_the_lines_say(drawn, first, cut):
         for i, (item, ingested) in enumerate(items):
             assert json.loads(block.line(i)) == item
             assert block.ingested_at(i) == ingested
-            assert block.timestamps[i] == item["timestamp"]
+            heads = block.columns.heads
+            assert heads.timestamps[i] == item["timestamp"]
             for column, text in (
-                (block.types, item["type"]),
-                (block.sources, item["source"]),
-                (block.symbols, item["data"].get("symbol")),
+                (heads.types, item["type"]),
+                (heads.sources, item["source"]),
+                (heads.symbols, item["data"].get("symbol")),
             ):
                 code = column.values[text] if isinstance(text, str) else -1
                 assert column.codes[i] == code

@@ -22,7 +22,7 @@ def bit(gram: bytes) -> int:
     """The definition in docs/block-format.md, in plain integers."""
     number = int.from_bytes(gram.lower(), "big") << (64 - 8 * len(gram))
     mixed = number * 0x9E3779B97F4A7C15 % 2**64
-    return mixed >> 45 if len(gram) == 5 else (1 << 19) + (mixed >> 46)
+    return mixed >> 45 if len(gram) == 6 else (1 << 19) + (mixed >> 46)
 
 
 @given(TEXT)
@@ -31,7 +31,7 @@ def test_a_bitmap_has_the_grams_of_its_lines_and_nothing_else(text: bytes) -> No
     assert bits(text) == {
         bit(line[i : i + n])
         for line in text.split(b"\n")
-        for n in (3, 5)
+        for n in (3, 6)
         for i in range(len(line) - n + 1)
     }
 
@@ -45,16 +45,17 @@ def test_every_piece_of_a_line_is_found_in_any_case(text: bytes, first: int, las
         assert set(positions(piece.swapcase())) <= bits(text)
 
 
-def test_a_short_literal_has_no_bits_and_a_longer_one_those_of_five_bytes() -> None:
+def test_a_short_literal_has_no_bits_and_a_longer_one_those_of_six_bytes() -> None:
     assert positions(b"ab") == []
     assert positions(b"ab\n") == []
     assert positions(b"abcd") == sorted({bit(b"abc"), bit(b"bcd")})
-    assert positions(b"abcdef") == sorted({bit(b"abcde"), bit(b"bcdef")})
+    assert positions(b"abcde") == sorted({bit(b"abc"), bit(b"bcd"), bit(b"cde")})
+    assert positions(b"abcdefg") == sorted({bit(b"abcdef"), bit(b"bcdefg")})
 
 
 def test_texts_of_any_size_follow_each_other_without_a_trace() -> None:
     large = b"x" * (3 << 20)
-    assert bits(large) == {bit(b"xxx"), bit(b"xxxxx")}
+    assert bits(large) == {bit(b"xxx"), bit(b"xxxxxx")}
     assert bits(b"") == set()
     assert HASHER.bitmap(b"").shape == (BITMAP_BYTES,)
 
