@@ -253,6 +253,7 @@ class _Round:
         trusted = {task for name, task in self.tasks.items() if name not in self.dead}
         one_by_one = min_votes is not None or self.dead
         mode = asyncio.FIRST_COMPLETED if one_by_one else asyncio.ALL_COMPLETED
+        await asyncio.sleep(0)  # all begin: one cancelled before could not give its permit back
         while True:
             ok = sum(_is_ok(task) for task in self.tasks.values())
             if min_votes is not None and ok >= min_votes:

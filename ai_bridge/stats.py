@@ -28,7 +28,8 @@ class ModelStats:
         self.counts[vote.status] += 1
         self.latency_total_ms += vote.latency_ms
         self.latency_last_ms = vote.latency_ms
-        self.newest.add(vote.latency_ms)
+        if vote.status in ("ok", "abstained"):
+            self.newest.add(vote.latency_ms)
         self.last_status = vote.status
         self.last_reason = vote.reasoning
 

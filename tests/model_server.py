@@ -34,6 +34,7 @@ class ModelServer:
         self.say: str | Callable[[Json], str] = json.dumps(VOTE)
         self.seconds = 0.0  # of `slow`
         self.forms = {"json_schema", "json_object", "text"}  # that it takes
+        self.refused: set[str] = set()  # options that it does not take
         self.requests: list[tuple[str, Json, dict[str, str]]] = []
         self.released = threading.Event()  # ends every behaviour that waits
         self._server = _Server(("127.0.0.1", port), self)
@@ -101,7 +102,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_as_well(self, body: Json) -> None:
         form = body.get("response_format", {}).get("type", "text")
-        if form not in self.server.owner.forms:
+        option = next((name for name in self.server.owner.refused if name in body), None)
+        if option:
+            self._send(400, {"error": {"message": f"Unsupported parameter: '{option}'"}})
+        elif form not in self.server.owner.forms:
             self._send(400, {"error": {"message": f"response_format {form} is not supported"}})
         else:
             self._send(200, self._answer(body))

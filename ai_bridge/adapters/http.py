@@ -70,11 +70,12 @@ class Http:
         InvalidPrediction where the answer is not HTTP, incomplete or too large.
         """
         scheme, host, port = origin(url)
-        where = f"{host}:{port}"
+        named = f"[{host}]" if ":" in host else host
+        where = f"{named}:{port}"
         payload = b"" if body is None else msgspec.json.encode(body)
         path = url.split("://", 1)[1].partition("/")[2]
         fields = {
-            "Host": where if port not in (80, 443) else host,
+            "Host": where if port not in (80, 443) else named,
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "Connection": "close",

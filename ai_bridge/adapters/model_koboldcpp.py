@@ -11,7 +11,7 @@ from typing import Any
 
 from ai_bridge.adapters.http import Http
 from ai_bridge.adapters.text_model import asked_json
-from ai_bridge.errors import InvalidPrediction
+from ai_bridge.errors import InvalidPrediction, ModelUnavailable
 from ai_bridge.prompting import Message
 from ai_bridge.specs import ModelSpec
 
@@ -61,7 +61,11 @@ class KoboldBackend:
             "trim_stop": True,
             "quiet": True,
         }
-        results = await self._field("POST", "/api/v1/generate", body, "results")
+        try:
+            results = await self._field("POST", "/api/v1/generate", body, "results")
+        except (InvalidPrediction, ModelUnavailable):
+            self._window = None  # it may come back with another model
+            raise
         try:
             text = results[0]["text"]
         except (KeyError, IndexError, TypeError) as wrong:

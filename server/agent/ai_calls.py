@@ -36,6 +36,7 @@ from server.ipc import Answer, Request
 WINDOW_ITEMS = 1000  # newest market items of a symbol that models look at
 CONTEXT_ITEMS = 200  # newest items that are packed as the decision's context
 DECISION, OUTCOME, LATE = "ai_decision", "ai_outcome", "late_votes"
+LEAST_S = 0.005  # for models in this process, however long the packing took
 LATE_S = 30.0  # after the deadline; later votes are not waited for
 KEPT_LATE, PRUNE_ONE_IN = 10_000, 100
 FIND_DEADLINE_MS = 10_000
@@ -59,7 +60,7 @@ async def decide(node: Node, request: Request) -> Answer:
     )
     decision = await node.bridge.decide(
         question,
-        deadline_s=asked.deadline_ms / 1000 - (time.monotonic() - started),
+        deadline_s=max(LEAST_S, asked.deadline_ms / 1000 - (time.monotonic() - started)),
         models=asked.models,
         min_votes=asked.min_votes,
         late_s=LATE_S,

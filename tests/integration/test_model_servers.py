@@ -127,6 +127,22 @@ def test_the_form_asked_for_falls_back_and_is_remembered(server: ModelServer) ->
     assert tried == ["json_schema", "json_object", None, None]
 
 
+def test_options_that_a_model_refuses_are_left_out(server: ModelServer) -> None:
+    server.refused = {"max_tokens", "temperature"}
+    server.forms = {"json_object"}
+
+    async def scenario() -> None:
+        bridge = seated(spec_of(server))
+        for _ in range(2):
+            assert (await decided(bridge, asking())).votes[0].status == "ok"
+
+    asyncio.run(scenario())
+    *_, last = bodies = server.asked(CHAT)
+    assert len(bodies) == 5  # both options, the schema, and then it is known
+    assert last["max_completion_tokens"] == 512
+    assert not {"max_tokens", "temperature"} & last.keys()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_wrong_answer_gets_one_repair(server: ModelServer, kind: str) -> None:
     answers = iter(["I would buy.", json.dumps(VOTE), "I would sell.", '{"decision": "up"}'])
