@@ -1,4 +1,4 @@
-"""Command line of the context media server: `--node` runs one, every other verb asks one."""
+"""Command line of the context media server: `--node` runs one, most other verbs ask one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from context.errors import ContextError
 from context.feeds import parse_spec
 from server import cli, node
 from server.child import start_logs
+from server.cli import reindex
 from server.cli.parser import build_parser, misplaced
 from server.config import Settings, SettingsError, load, unknown_variables
 from server.semantic.packages import ModelMissing, model_folder
@@ -28,7 +29,7 @@ def main() -> int:
     """Run what the arguments ask for; returns the exit status."""
     parser = build_parser()
     args = parser.parse_args()
-    if not args.node:
+    if not (args.node or args.reindex):
         return cli.run(args)
     wrong = misplaced(args)
     if wrong:
@@ -48,7 +49,7 @@ def main() -> int:
     except (SettingsError, ContextError, BridgeError, ModelMissing) as exc:
         print(f"app.py: {exc}", file=sys.stderr)
         return 2
-    return run_node(settings)
+    return reindex.run(settings, args) if args.reindex else run_node(settings)
 
 
 def run_node(settings: Settings) -> int:

@@ -13,6 +13,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from context.adapters.blocks_fs import BlockFiles
 from context.adapters.slices_fs import SliceFiles
 from context.bitslices import BitSlices, ClosedGroup, Group, prepare
@@ -107,9 +110,12 @@ class Archive:
         if self._hasher is None:
             self.prepare()
             assert self._hasher
+        self.add(block.first_offset, self._hasher.bitmap(block.text), folds=folds(block.text))
+
+    def add(self, first: int, bitmap: NDArray[np.uint8], *, folds: bool) -> None:
+        """Add the n-grams of the block that begins at an offset."""
         self._close_if_full()  # where that failed before: nothing is added until it succeeds
-        bitmap = self._hasher.bitmap(block.text)
-        self.slices.open.add(block.first_offset, bitmap, folds=folds(block.text))
+        self.slices.open.add(first, bitmap, folds=folds)
         self._close_if_full()
 
     def _close_if_full(self) -> None:

@@ -19,6 +19,7 @@ FORMATS = ("arrow", "csv", "ndjson")
 DEFAULT_URL = "http://127.0.0.1:5000"
 VERBS = (
     "node",
+    "reindex",
     "status",
     "search",
     "tail",
@@ -34,6 +35,7 @@ OPTIONS = {
         *("id", "host", "port", "data", "config", "feed", "peers", "async_mode"),
         "health_interval",
     },
+    "reindex": {"data", "config", "json", "progress"},
     "status": {"url", "json"},
     "search": {
         *("url", "json", "mode", "before", "context", "invert", "count", "deadline_ms"),
@@ -47,7 +49,7 @@ OPTIONS = {
     "interactive": {"url"},
 }
 _USAGE = (
-    "--node, --status, --search QUERY, --tail, --export FILE,\n"
+    "--node, --reindex, --status, --search QUERY, --tail, --export FILE,\n"
     "       --ai-decision SYMBOL..., --replay FILE, --emergency-stop or --interactive;\n"
     "       --help explains them"
 )
@@ -80,6 +82,10 @@ def build_parser(
     parser._negative_number_matcher = re.compile(r"-\d")
     _add_verbs(parser)
     _add_node(parser.add_argument_group("node (with --node)"))
+    reindex = parser.add_argument_group("indexing anew (with --reindex)")
+    reindex.add_argument(
+        "--progress", action="store_true", help="lines of progress also where there is no terminal"
+    )
     _add_client(parser.add_argument_group("talking to a node"))
     _add_items(parser.add_argument_group("choosing items (with --search, --tail and --export)"))
     _add_search(parser.add_argument_group("searching (with --search)"))
@@ -135,6 +141,11 @@ def _add_verbs(parser: argparse.ArgumentParser) -> None:
         required=True
     )
     verbs.add_argument("--node", action="store_true", help="run a node until it is told to stop")
+    verbs.add_argument(
+        "--reindex",
+        action="store_true",
+        help="verify all blocks and make the n-grams again, while no node runs on --data",
+    )
     verbs.add_argument("--status", action="store_true", help="how the node and its cluster are")
     verbs.add_argument("--search", metavar="QUERY", help="grep the stored context, newest first")
     verbs.add_argument("--tail", action="store_true", help="follow context as it comes in")

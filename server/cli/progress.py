@@ -15,6 +15,7 @@ from rich.progress import (
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
     TransferSpeedColumn,
 )
 
@@ -73,3 +74,44 @@ def receiving(console: Console) -> Iterator[Callable[[int], None] | None]:
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=None)
         yield lambda count: bar.update(task, completed=count)
+
+
+LINE_EVERY_S = 1.0
+
+
+@contextmanager
+def indexing(console: Console, *, lines: bool) -> Iterator[Callable[[int, int, int], None]]:
+    """A function that shows blocks done, of how many, and items: a bar on a terminal.
+
+    Elsewhere it shows nothing, or with `lines` a line each second.
+    """
+    started = shown = time.monotonic()
+
+    def rate(items: int) -> float:
+        return items / max(time.monotonic() - started, 1e-3)
+
+    if not console.is_terminal:
+
+        def line(done: int, total: int, items: int) -> None:
+            nonlocal shown
+            if not lines or (done < total and time.monotonic() - shown < LINE_EVERY_S):
+                return
+            shown = time.monotonic()
+            left_s = (shown - started) * (total - done) / done
+            text = f"{done}/{total} blocks, {rate(items):,.0f} items/s, {left_s:.0f} s left"
+            console.print(text, soft_wrap=True)
+
+        yield line
+        return
+    columns = (
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} blocks"),
+        TextColumn("{task.fields[rate]:,.0f} items/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=0, rate=0.0)
+        yield lambda done, total, items: bar.update(
+            task, completed=done, total=total, rate=rate(items)
+        )
