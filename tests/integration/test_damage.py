@@ -269,7 +269,7 @@ def test_damaged_n_grams_are_made_again(tmp_path: Path) -> None:
     assert len(paths) == 2
     memory = Memory(tmp_path)
     memory.settled()
-    open_blocks = asked(memory, "qzqzqzqzqz")["scanned"]["blocks"]
+    open_blocks = asked(memory, "quetzal, xylophone & jukebox")["scanned"]["blocks"]
     stored = path.read_bytes()
     begin = stored.index(bytes.fromhex("28b52ffd"))
     path.write_bytes(stored[:begin] + bytes(len(stored) - begin))
