@@ -22,6 +22,7 @@ from context.query import Selection, compile_matcher
 from context.request import SearchRequest
 from context.scan import read_forward
 from context.search import search
+from tests.node_process import wait_for
 
 ITEMS, BATCH = 24_000, 500
 LINES = [
@@ -105,7 +106,8 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Memory]:
 def test_what_is_sealed_is_in_the_log_no_more_and_still_found(sealed: Memory) -> None:
     heads = sealed.archive.heads()
     assert len(heads) >= 4
-    assert sealed.log.bounds()[0] == heads[-1].bounds.last_offset + 1
+    behind = heads[-1].bounds.last_offset + 1
+    wait_for(lambda: sealed.log.bounds()[0] == behind, "the log to be trimmed")
     assert sealed.index.stats()["items"] == ITEMS
     for offset in (0, 1, ITEMS // 2, ITEMS - 1):
         found = sealed.index.item(offset)
