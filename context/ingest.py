@@ -21,7 +21,7 @@ from context import quick
 from context.errors import FieldError, InvalidItem, InvalidJson
 from context.heads import Heads
 from context.items import MAX_ITEM_BYTES, Item
-from context.tidy import lines_of, one_line, unescaped
+from context.tidy import one_line, tidy, unescaped
 from context.types import Types
 
 MAX_ERRORS = 20
@@ -100,39 +100,47 @@ def encode_checked(items: Sequence[Item], types: Types, *, now: float) -> Lines:
     for item in items:
         if item.timestamp is None:
             item.timestamp = now
-    return _checked(_encoder.encode_lines(items), types, first=0)
+    text = _encoder.encode_lines(items)
+    return _checked(text, types, first=0, quickly=b"{}" not in text)
 
 
 def _lines(sent: bytes, types: Types, *, now: float, first: int) -> Lines:
     """Lines of NDJSON that is not all blank; `first` is the index of its first item."""
-    text, unusual = lines_of(sent)
-    if unusual:
-        lines = text.split(b"\n")
-        for i, odd in unusual:
-            lines[i] = _rewritten(lines[i], now, odd=odd)
-        text = b"\n".join(line for line in lines if line)
-    return _checked(text if text.endswith(b"\n") else text + b"\n", types, first)
+    tidied = tidy(sent)
+    text = tidied.text
+    if tidied.unusual:
+        pieces: list[bytes] = []
+        at = 0
+        for begin, end, odd in tidied.unusual:
+            pieces += text[at:begin], _rewritten(text[begin:end], now, odd=odd)
+            at = end + 1
+        text = b"".join((*pieces, text[at:]))
+    text = text if text.endswith(b"\n") else text + b"\n"
+    return _checked(text, types, first, quickly=not tidied.hollow)
 
 
 def _rewritten(line: bytes, now: float, *, odd: bool) -> bytes:
-    """The line of an item that was sent in another form; empty if it is blank."""
-    if not line:
-        return line
+    """The line, with its newline, of an item that was sent in another form; empty if blank."""
+    if not line or line.isspace():
+        return b""
     if odd:
         _decode_item.decode(line)  # `Raw` would let pass what is not finite
     sent = _decode_sent(line)
     if sent.timestamp is None:
         sent.timestamp = now
     made = _encoder.encode(sent)
-    return unescaped(made) if odd else made
+    return (unescaped(made) if odd else made) + b"\n"
 
 
-def _checked(text: bytes, types: Types, first: int) -> Lines:
-    """Lines with their heads. `first` is the index of the first one."""
+def _checked(text: bytes, types: Types, first: int, *, quickly: bool = True) -> Lines:
+    """Lines with their heads. `first` is the index of the first one.
+
+    `quickly`: there is no empty object among them, which `quick.known` would not see.
+    """
     if not text.isascii():
         text.decode()
     errors = _oversized(text, first) if len(text) > MAX_ITEM_BYTES else []
-    known = quick.known(text)
+    known = quick.known(text) if quickly else None
     if known is None:
         errors = [*islice(_errors(text, types, first), MAX_ERRORS), *errors]
     if errors:

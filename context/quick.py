@@ -86,9 +86,10 @@ _decode_lines = msgspec.json.Decoder(
 
 
 def known(text: bytes) -> list[Head] | None:
-    """The heads of lines that are all good; None where that is not certain."""
-    if b'"data":{}' in text:  # the one thing a decoder cannot see: an object that must not be empty
-        return None
+    """The heads of lines that are all good; None where that is not certain.
+
+    It does not see whether `data` is empty: ask only where no object is.
+    """
     try:
         lines: list[Head] = _decode_lines(text)
     except (msgspec.ValidationError, ValueError):

@@ -7,6 +7,7 @@ that is looked for which a decoder that skips values would let pass.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -17,6 +18,8 @@ from context.ngrams import compiled
 _SPACE = 1  # white space between tokens
 _ODD = 2  # something that only decoding the line can judge
 _MIXED = 4  # other fields than those of a line, or in another order
+_HOLLOW = 8  # an empty object
+_NONE = np.empty(0, dtype=np.intp)
 
 _NEWLINE, _QUOTE, _BACKSLASH, _BLANK = 10, 34, 92, 32
 _ZERO, _NINE, _MINUS, _PLUS, _COMMA = 48, 57, 45, 43, 44
@@ -36,24 +39,35 @@ _decode = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def lines_of(text: bytes) -> tuple[bytes, list[tuple[int, bool]]]:
-    """NDJSON without white space between tokens, and which of its lines need another look.
+@dataclass(frozen=True, slots=True)
+class Tidied:
+    """NDJSON without white space between tokens, and what was seen of it."""
 
-    Those are blank or have not just the fields of a line in their order. With each stands whether
-    it is odd: may hold escapes that `unescaped` removes, or a number that is not finite.
+    text: bytes
+    unusual: list[tuple[int, int, bool]]  # begin, end and oddity of lines that need another look
+    hollow: bool  # whether there is an empty object anywhere
+
+
+def tidy(text: bytes) -> Tidied:
+    """Lines that need another look are blank, or have not just the fields of a line in their order.
+
+    An odd one may hold escapes that `unescaped` removes, or a number that is not finite.
     """
-    found = _surveyed(text)
-    if not found.any():
-        return text, []
-    if (found & _SPACE).any():
+    found, ends = _surveyed(text)
+    every = int(np.bitwise_or.reduce(found))
+    if every & _SPACE:
         text = _stripped(text, keep=True)
-    unusual = np.flatnonzero(found & (_ODD | _MIXED))
-    return text, list(zip(unusual.tolist(), (found[unusual] & _ODD > 0).tolist(), strict=True))
+        found, ends = _surveyed(text)
+    unusual = np.flatnonzero(found & (_ODD | _MIXED)) if every & (_ODD | _MIXED) else _NONE
+    begins = np.where(unusual > 0, ends[unusual - 1] + 1, 0)
+    odd = (found[unusual] & _ODD) > 0
+    rows = zip(begins.tolist(), ends[unusual].tolist(), odd.tolist(), strict=True)
+    return Tidied(text, list(rows), bool(every & _HOLLOW))
 
 
 def one_line(text: bytes) -> bytes:
     """A JSON value without white space between its tokens."""
-    found = _surveyed(text)
+    found, _ = _surveyed(text)
     return _stripped(text, keep=False) if len(found) > 1 or found[0] & _SPACE else text
 
 
@@ -67,10 +81,12 @@ def prepare() -> None:
     one_line(b" 1")
 
 
-def _surveyed(text: bytes) -> NDArray[np.uint8]:
-    found = np.zeros(text.count(b"\n") + (not text.endswith(b"\n")), dtype=np.uint8)
-    _survey(np.frombuffer(text, dtype=np.uint8), found)
-    return found
+def _surveyed(text: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    data = np.frombuffer(text, dtype=np.uint8)
+    count = int(np.count_nonzero(data == _NEWLINE)) + (not text.endswith(b"\n"))
+    found, ends = np.zeros(count, dtype=np.uint8), np.full(count, len(text), dtype=np.int64)
+    _survey(data, found, ends)
+    return found, ends
 
 
 def _unescaped(string: re.Match[bytes]) -> bytes:
@@ -85,8 +101,10 @@ def _stripped(text: bytes, *, keep: bool) -> bytes:
 
 
 @compiled
-def _survey(text: NDArray[np.uint8], found: NDArray[np.uint8]) -> None:  # noqa: PLR0912
-    """Mark in `found` what each line holds; `found` begins as zeros, one a line."""
+def _survey(  # noqa: PLR0912, PLR0915 - one state machine
+    text: NDArray[np.uint8], found: NDArray[np.uint8], ends: NDArray[np.int64]
+) -> None:
+    """Mark in `found` what each line holds, and in `ends` where it ends; `found` begins as zeros."""
     i, n, line = 0, len(text), 0
     depth, field, key = 0, 0, False  # field: how many of the top-level names came, in order
     while i < n:
@@ -112,11 +130,14 @@ def _survey(text: NDArray[np.uint8], found: NDArray[np.uint8]) -> None:  # noqa:
         elif c in (_OPEN_OBJECT, _OPEN_ARRAY):
             depth += 1
             key = c == _OPEN_OBJECT
+            if key and i < n and text[i] == _CLOSE_OBJECT:
+                found[line] |= _HOLLOW
         elif c in (_CLOSE_OBJECT, _CLOSE_ARRAY):
             depth -= 1
         elif c == _NEWLINE:
             if field < _NEEDED:
                 found[line] |= _MIXED
+            ends[line] = i - 1
             line += 1
             depth, field, key = 0, 0, False
         elif c <= _BLANK and not (c == _RETURN and i < n and text[i] == _NEWLINE):

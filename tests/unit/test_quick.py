@@ -27,7 +27,10 @@ names = st.sampled_from([*NUMBERS, *TEXTS, "decision", "reasoning", "result"])
 
 
 @settings(max_examples=1000, deadline=None)
-@given(name=st.sampled_from([*TYPES, "note"]), data=st.dictionaries(names, values, max_size=6))
+@given(
+    name=st.sampled_from([*TYPES, "note"]),
+    data=st.dictionaries(names, values, min_size=1, max_size=6),
+)
 def test_what_the_quick_check_takes_the_rules_take(name: str, data: dict[str, Any]) -> None:
     line = {"type": name, "source": "s", "timestamp": 1.5, "data": data}
     heads = known(json.dumps(line, separators=(",", ":")).encode() + b"\n")
