@@ -101,10 +101,10 @@ def _stripped(text: bytes, *, keep: bool) -> bytes:
 
 
 @compiled
-def _survey(  # noqa: PLR0912, PLR0915 - one state machine
+def _survey(  # noqa: PLR0912 - one state machine
     text: NDArray[np.uint8], found: NDArray[np.uint8], ends: NDArray[np.int64]
 ) -> None:
-    """Mark in `found` what each line holds, and in `ends` where it ends; `found` begins as zeros."""
+    """Mark in `found` what each line holds, and in `ends` where it ends; `found` begins as 0."""
     i, n, line = 0, len(text), 0
     depth, field, key = 0, 0, False  # field: how many of the top-level names came, in order
     while i < n:
