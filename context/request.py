@@ -37,6 +37,8 @@ _ALLOWED = {
     "context": "a whole number from 0 to 20",
     "deadline_ms": "a whole number from 1 to 60000",
     "mode": "text, semantic or hybrid",
+    "url": "text",
+    "secret": "text",
     "wait_s": "a number of seconds from 0 to 60",
     "format": "ndjson, csv or arrow",
 }
@@ -138,6 +140,13 @@ class PollRequest(StreamRequest, frozen=True, kw_only=True):
         )
 
 
+class HookRequest(StreamRequest, frozen=True, kw_only=True):
+    """Body of a new webhook: where to send, signed with what, and which items from where on."""
+
+    url: str
+    secret: str | None = None
+
+
 class ExportRequest(Wish, frozen=True, kw_only=True):
     """Options of an export."""
 
@@ -177,6 +186,11 @@ def parse_stream(args: Mapping[str, Any]) -> StreamRequest:
 def parse_poll(args: Mapping[str, Any]) -> PollRequest:
     """Options of a long poll, as above."""
     return _parse(PollRequest, _given(args), strict=False)
+
+
+def parse_hook(body: object) -> HookRequest:
+    """A new webhook from its decoded JSON body."""
+    return _parse(HookRequest, body, strict=True)
 
 
 def parse_export(args: Mapping[str, str]) -> ExportRequest:

@@ -160,6 +160,20 @@ class Settings:
         "Who calls must bring this token; empty lets in whoever can connect. Give it in "
         "`CONTEXT_API_TOKEN` or the file; see docs/delivery.md.",
     )
+    webhook_allow: tuple[str, ...] = _setting(
+        ListOf(r"[\w.*:-]+", "host patterns such as *.example.org", " ,"),
+        (),
+        "Hosts that webhooks may be sent to; empty allows every one that this machine can reach.",
+    )
+    webhook_attempts: int = _setting(
+        Number(1, 1000),
+        20,
+        "How often to try a webhook's delivery before it is given up, with pauses that grow to "
+        "five minutes.",
+    )
+    webhook_timeout_s: float = _setting(
+        Number(0.1, 300, whole=False), 10.0, "Seconds that a webhook's receiver may take to answer."
+    )
     log_level: str = _setting(
         Choice("debug", "info", "warning", "error"), "info", "Least important lines to log."
     )

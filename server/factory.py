@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from server import problems
 from server.agent_client import AgentClient
-from server.api import ai, context, export, health, nodes, openapi, tensors
+from server.api import ai, context, export, health, nodes, openapi, tensors, webhooks
 from server.api.operations import blueprint
 from server.config import Settings
 from server.dashboard import dashboard
@@ -99,6 +99,7 @@ def create_app(settings: Settings, agent: AgentClient, feed: LiveFeed) -> tuple[
     operations = (
         *context.OPERATIONS,
         *export.OPERATIONS,
+        *webhooks.OPERATIONS,
         *tensors.OPERATIONS,
         *ai.OPERATIONS,
         *nodes.OPERATIONS,

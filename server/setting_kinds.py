@@ -71,7 +71,7 @@ class Choice:
 class Number:
     """A number within bounds, both included."""
 
-    def __init__(self, low: int, high: int, *, whole: bool = True) -> None:
+    def __init__(self, low: float, high: float, *, whole: bool = True) -> None:
         self.low, self.high, self.whole = low, high, whole
         self.allowed = f"a {'whole ' if whole else ''}number from {low} to {high}"
 

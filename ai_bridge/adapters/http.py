@@ -62,7 +62,13 @@ class Http:
         self._tls: ssl.SSLContext | None = None
 
     async def call(
-        self, method: str, url: str, body: Any = None, *, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        url: str,
+        body: Any = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        query: str = "",
     ) -> Reply:
         """Send a JSON body (or none) and read the whole answer, of any status.
 
@@ -84,7 +90,7 @@ class Http:
             **({"Content-Type": "application/json"} if payload else {}),
             **(headers or {}),
         }
-        request = h11.Request(method=method, target=f"/{path}", headers=list(fields.items()))
+        request = h11.Request(method=method, target=f"/{path}{query}", headers=list(fields.items()))
         async with self._connected(scheme, host, port) as (reader, writer):
             try:
                 return await _exchange(reader, writer, request, payload)

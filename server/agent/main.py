@@ -52,6 +52,7 @@ from server.agent.observer import observe
 from server.agent.semantic_follower import follow_sentences
 from server.agent.sources import start_sources
 from server.agent.tensor_follower import follow
+from server.agent.webhook_calls import Webhooks
 from server.child import read_settings, start_logs
 from server.config import Settings
 from server.paths import agent_socket, semantic_socket, worker_socket
@@ -159,20 +160,24 @@ async def run(settings: Settings, term: int) -> None:
     log_, state = SqliteLog(data / "log.db"), SqliteStateStore(data / "state.db")
     probe = HealthProbe(settings.node_id, data)
     node = build_node(settings, term=term, log_=log_, state=state)
-    server = await IpcServer(node, CALLS).start(agent_socket(settings))
+    webhooks = Webhooks(node)
+    calls = {**CALLS, **webhooks.calls()}
+    server = await IpcServer(node, calls).start(agent_socket(settings))
     node.spawn(node.metrics.watch_loop())
     try:
         await asyncio.to_thread(tidy.prepare)
         await asyncio.to_thread(rebuild, node, stopped)
         if not stopped.is_set():
-            await _serve(node, probe, stopped)
+            await _serve(node, probe, webhooks, stopped)
     finally:
         server.close()
         await node.stop()
         log_.close()
 
 
-async def _serve(node: Node, probe: HealthProbe, stopped: asyncio.Event) -> None:
+async def _serve(
+    node: Node, probe: HealthProbe, webhooks: Webhooks, stopped: asyncio.Event
+) -> None:
     """Take part in the work until told to stop."""
     await asyncio.to_thread(ai_calls.recall_outcomes, node)
     await asyncio.to_thread(load_classes, node.settings.model_modules)
@@ -184,6 +189,7 @@ async def _serve(node: Node, probe: HealthProbe, stopped: asyncio.Event) -> None
     log.info("ready", extra={"term": node.term, "items": node.snapshot().newest + 1})
     announce_ready(f"term {node.term}")
     start_sources(node, probe)
+    await webhooks.start()
     node.spawn(follow(node))
     if node.semantic:
         node.spawn(follow_sentences(node, node.semantic))

@@ -73,6 +73,9 @@ class AgentMetrics:
         self.feed_live = Gauge(
             "context_feed_live", "1 while a feed is connected", ["feed"], registry=self.registry
         )
+        self.webhooks = Counter(
+            "context_webhook_attempts", "Requests to webhooks", ["result"], registry=self.registry
+        )
         self.scans_refused = Counter(
             "context_scans_refused", "Searches refused as too many waited", registry=self.registry
         )
