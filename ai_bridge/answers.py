@@ -12,7 +12,6 @@ begin with. Anything else is refused with a sentence that the model can be shown
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -24,8 +23,6 @@ from ai_bridge.prediction import TIE_TOLERANCE, Prediction
 MAX_REASONING_CHARS = 1000
 # Models write rounded decimals: 0.33 three times is meant as a distribution.
 ROUNDING = 0.02
-_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
-_FENCE = re.compile(r"\A```(?:json)?\s*\n(.*)\n\s*```\Z", re.DOTALL)
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
@@ -43,10 +40,8 @@ _decode = msgspec.json.Decoder(Answer).decode
 
 def parse_answer(text: str, decisions: Sequence[str]) -> Prediction:
     """Read an answer; raises InvalidPrediction saying what is wrong with it."""
-    bare = _THOUGHT.sub("", text, count=1).strip()
-    fenced = _FENCE.match(bare)
     try:
-        answer = _decode((fenced[1] if fenced else bare).encode())
+        answer = _decode(_bare(text).encode())
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as wrong:
         raise InvalidPrediction(f"the answer is not the JSON object asked for: {wrong}") from wrong
     return _prediction(answer, decisions)
@@ -80,6 +75,18 @@ def schema(decisions: Sequence[str]) -> dict[str, Any]:
         "required": ["reasoning", "decision", "confidence", "distribution"],
         "additionalProperties": False,
     }
+
+
+def _bare(text: str) -> str:
+    """The text without what is allowed around it, in time that grows with its length only."""
+    text = text.strip()
+    if text.startswith("<think>"):
+        text = text.partition("</think>")[2].strip()
+    if text.startswith("```") and text.endswith("```"):
+        language, _, fenced = text[3:-3].partition("\n")
+        if language.strip() in ("", "json"):
+            return fenced.strip()
+    return text
 
 
 def _prediction(answer: Answer, decisions: Sequence[str]) -> Prediction:

@@ -167,6 +167,15 @@ class _Handler(BaseHTTPRequestHandler):
         while True:  # until the client hangs up
             self.wfile.write(b" " * 65536)
 
+    def do_as_crumbs(self, body: Json) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:  # until the client hangs up
+            self.wfile.write(b"1\r\n \r\n" * 10_000)
+
+    def do_as_wait_for_ever(self, body: Json) -> None:
+        while True:  # until the client hangs up
+            self.wfile.write(b"HTTP/1.1 102 Processing\r\n\r\n" * 10_000)
+
     def do_as_hang_up(self, body: Json) -> None:
         self.connection.shutdown(socket.SHUT_RDWR)
 

@@ -26,6 +26,8 @@ from ai_bridge.specs import origin
 CONNECT_S = 5.0
 IDLE_S = 20.0  # between the bytes of an answer, once it has begun
 MAX_ANSWER_BYTES = 1 << 20
+MAX_PIECES = 10_000  # chunks and interim answers: each costs more than its bytes
+AT_ONCE = 100  # pieces looked at before the event loop does something else
 MAX_HEAD_BYTES = 64 << 10
 _READ_BYTES = 64 << 10
 _TCP = socket.SOCK_STREAM
@@ -150,20 +152,34 @@ async def _exchange(
     await writer.drain()
     head: h11.Response | None = None
     body = bytearray()
-    while True:
-        came = conn.next_event()
-        if came is h11.NEED_DATA:
-            async with asyncio.timeout(IDLE_S if head else None):
-                conn.receive_data(await reader.read(_READ_BYTES))
-        elif isinstance(came, h11.Response):
+    async for came in _events(conn, reader):
+        if isinstance(came, h11.Response):
             head = came
         elif isinstance(came, h11.Data):
             body += came.data
             if len(body) > MAX_ANSWER_BYTES:
                 raise InvalidPrediction(f"the answer is larger than {MAX_ANSWER_BYTES} bytes")
-        elif isinstance(came, h11.EndOfMessage):
-            assert head is not None
+        elif isinstance(came, h11.EndOfMessage) and head is not None:
             named = {name.decode(): value.decode("latin-1") for name, value in head.headers}
             return Reply(head.status_code, named, bytes(body))
-        elif isinstance(came, h11.ConnectionClosed):
-            raise h11.RemoteProtocolError("the connection was closed before an answer")
+    raise h11.RemoteProtocolError("the connection was closed before an answer")
+
+
+async def _events(conn: h11.Connection, reader: asyncio.StreamReader) -> AsyncIterator[h11.Event]:
+    """What the server sends until it hangs up, in bounded pieces."""
+    begun, pieces = False, 0
+    while True:
+        came = conn.next_event()
+        if came is h11.NEED_DATA:
+            async with asyncio.timeout(IDLE_S if begun else None):
+                conn.receive_data(await reader.read(_READ_BYTES))
+            continue
+        if not isinstance(came, h11.Event) or isinstance(came, h11.ConnectionClosed):
+            return
+        yield came
+        begun = begun or isinstance(came, h11.Response)
+        pieces += 1
+        if pieces > MAX_PIECES:
+            raise InvalidPrediction(f"the answer comes in more than {MAX_PIECES} pieces")
+        if pieces % AT_ONCE == 0:
+            await asyncio.sleep(0)

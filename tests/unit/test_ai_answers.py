@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 
 import jsonschema_rs
 import pytest
@@ -105,6 +106,17 @@ def test_whatever_is_written_is_a_vote_or_refused(text: str) -> None:
     except InvalidPrediction:
         return
     assert math.fsum(vote.distribution.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("begin", ["", "```", "```json\n", "<think>", "</think>", "`", " {"])
+@pytest.mark.parametrize("filler", ["\n", " ", "`", "```\n", "<think>", "\n ```", "{", '"'])
+def test_reading_takes_time_in_proportion_to_the_length(begin: str, filler: str) -> None:
+    """A server may send a megabyte of anything, and the agent's event loop reads it."""
+    whole = begin + filler * (1_000_000 // len(filler)) + "x"
+    started = time.process_time()
+    with pytest.raises(InvalidPrediction):
+        parse_answer(whole, DECISIONS)
+    assert time.process_time() - started < 1
 
 
 def test_the_schema_describes_what_is_read() -> None:
