@@ -249,3 +249,37 @@ def test_groups_of_rows_come_back_and_a_damaged_one_is_left_out(
     assert np.flatnonzero(slices.candidates(plan, asked)).tolist() == [*range(64), 70]
     files.delete(64)
     assert list(tmp_path.iterdir()) == []
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_whatever_a_file_holds_it_opens_and_gives_blocks_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("fuzz")
+    blocks = {first: sealed(first, size=3000) for first in range(0, 15, 3)}
+    BlockFiles(folder).put(list(blocks.values()))
+    path = next(folder.glob("*.blocks"))
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 5))):
+        page = data.draw(st.integers(0, len(content) // 4096))
+        at = min(page * 4096 + data.draw(st.integers(0, 100)), len(content))
+        marks = st.sampled_from([b"CTXBAD\r\n", b"CTXDEL\r\n", b"CTXBLK\r\n", bytes(4096)])
+        piece = data.draw(st.binary(min_size=1, max_size=30) | marks)
+        content[at : at + len(piece)] = piece
+    del content[data.draw(st.integers(0, len(content))) :]
+    path.write_bytes(content)
+    store = BlockFiles(folder)
+    for first in firsts(store):
+        try:
+            decode(store.get(first))
+        except DamagedBlock:
+            continue
+        assert store.get(first) == blocks[first]
+    for damage in (*store.damage, *store.torn):
+        assert 0 <= damage.found.at < len(content)
+        store.set_aside_at(damage, 0, 0)
+    store.put([sealed(100)])
+    again = BlockFiles(folder)
+    assert again.get(100) == sealed(100)
+    assert (again.damage, again.torn) == ([], []), "known damage is not told again"

@@ -87,6 +87,20 @@ def offsets(memory: Memory, query: str, *, regex: bool = False, ignore_case: boo
     return [json.loads(bytes(item))["offset"] for item in answer["items"]], answer["scanned"]
 
 
+def forward(memory: Memory, query: str, **options: bool) -> list[int]:
+    """What a subscriber who catches up gets, piece by piece."""
+    wish = SearchRequest(query=query, **options).selection()
+    snapshot, seen, after = memory.index.snapshot(), [], -1
+    while after < snapshot.newest:
+        items, reached = read_forward(
+            snapshot, after, wish, max_items=3000, max_bytes=1 << 20, max_scan_bytes=1 << 20
+        )
+        assert reached > after
+        seen += [offset for offset, _, _ in items]
+        after = reached
+    return seen
+
+
 def expected(query: str, *, regex: bool = False, ignore_case: bool = False) -> list[int]:
     matcher = compile_matcher(query, regex=regex, ignore_case=ignore_case)
     found = [i for i, line in enumerate(LINES) if matcher.matches(line.encode())]
@@ -146,9 +160,19 @@ def test_skipping_never_hides_anything(sealed: Memory, data: st.DataObject) -> N
         "class": (f"{quoted}[0-9a-f]?", True, True),
         "some": (f"(?:{quoted}){{1,2}}", True, False),
     }[shape]
-    assert offsets(sealed, query, regex=regex, ignore_case=fold)[0] == expected(
-        query, regex=regex, ignore_case=fold
-    )
+    naive = expected(query, regex=regex, ignore_case=fold)
+    assert offsets(sealed, query, regex=regex, ignore_case=fold)[0] == naive
+    assert forward(sealed, query, regex=regex, ignore_case=fold)[-10_000:] == naive[::-1]
+
+
+def test_catching_up_with_a_rare_word_looks_at_few_blocks(sealed: Memory) -> None:
+    snapshot = sealed.index.snapshot()
+    block = snapshot.closed[3]
+    at = next(i for i in range(block.first_offset, ITEMS) if "tensor_math" in LINES[i])
+    wish = SearchRequest(query=corpus.hash_of(at)[:12]).selection()
+    limits = {"max_items": 10, "max_bytes": 1 << 20, "max_scan_bytes": 1}  # one look, then stop
+    _, reached = read_forward(snapshot, -1, wish, **limits)
+    assert reached >= block.first_offset, "the first look is into the first block that may have it"
 
 
 def test_history_is_read_forward_and_as_batches_with_its_terms(sealed: Memory) -> None:

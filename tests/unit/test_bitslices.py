@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -107,3 +110,34 @@ def test_any_changed_or_missing_byte_of_the_table_is_noticed(
     for each in (damaged, stored[:at], data.draw(st.binary(max_size=40))):
         with pytest.raises(DamagedBlock):
             closed(each)
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_no_bytes_crash_a_search(stored: bytes, data: st.DataObject) -> None:
+    """Damage anywhere, a table with any content and the right checksum, or too few bytes."""
+    begin = stored.index(bytes.fromhex("28b52ffd"))
+    damaged = bytearray(stored)
+    for _ in range(data.draw(st.integers(1, 4))):
+        end = begin if data.draw(st.booleans()) else len(stored)
+        at, length = data.draw(st.integers(8, end - 1)), data.draw(st.integers(1, 8))
+        damaged[at : at + length] = data.draw(st.binary(min_size=length, max_size=length))
+    if data.draw(st.booleans()):
+        crc = zlib.crc32(damaged[20:begin], zlib.crc32(damaged[:16]))
+        damaged[16:20] = struct.pack("<I", crc)
+    del damaged[data.draw(st.integers(0, len(damaged))) :]
+    asked = list[int]()
+
+    def read(at: int, length: int) -> bytes:
+        asked.append(length)
+        return bytes(damaged[at : at + length])
+
+    try:
+        slices = BitSlices([ClosedGroup(read)])
+    except DamagedBlock:
+        return
+    finally:
+        assert max(asked) < 2 << 20, "no damage makes it ask for more than a group may have"
+    kept = slices.candidates(Plan(Formula(((b"number 000017",),))), np.arange(0, 640, 10))
+    assert kept.shape == (64,)
+    assert max(asked) < 2 << 20

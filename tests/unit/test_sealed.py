@@ -195,3 +195,20 @@ def test_a_frame_that_lies_about_its_size_is_refused_before_it_is_unpacked(frame
     for size in (64 << 20) + 1, 2**32 - 1:
         with pytest.raises(DamagedBlock, match="the text"):
             decode(forge(stored, [*plain[:2], size], 1000, 1299))
+
+
+@given(st.integers(0, 2), st.integers((64 << 20) + 1, 2**32 - 1), st.booleans())
+@settings(max_examples=50, deadline=None)
+def test_a_header_that_claims_more_than_any_block_has_is_refused(
+    section: int, claimed: int, both: bool
+) -> None:
+    fields = list(HEADER.unpack_from(BYTES)[:-1])
+    more = claimed - fields[8 + 3 * section]
+    fields[8 + 3 * section] = claimed
+    if both:
+        fields[3] = (fields[3] + more) & 0xFFFFFFFF
+    head = HEADER.pack(*fields, 0)[:-4]
+    data = head + struct.pack("<I", zlib.crc32(head)) + BYTES[HEADER.size :]
+    for read in (head_length, read_head, verify, decode):  # before anything of that size is read
+        with pytest.raises(DamagedBlock, match="larger than any block"):
+            read(data)
