@@ -45,11 +45,6 @@ class DamagedFolder:
         found = [(path, _NAME.fullmatch(path.name)) for path in sorted(self._folder.iterdir())]
         return [_head(path, int(name[1]), int(name[2])) for path, name in found if name]
 
-    def remove(self, first: int) -> None:
-        """Drop what begins at an offset: nobody wants that part of history any more."""
-        for path in self._folder.glob(f"{first:020d}-*.block"):
-            path.unlink(missing_ok=True)
-
 
 def _head(path: Path, first: int, last: int) -> Head:
     try:

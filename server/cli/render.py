@@ -74,6 +74,9 @@ def search_footer(page: Json) -> str:
     )
     if page["partial"]:
         parts.append("stopped at its deadline before the oldest item")
+    if lost := page.get("damaged"):
+        ranges = ", ".join(f"{each['first']}-{each['last']}" for each in lost)
+        parts.append(f"items {ranges} cannot be read: their blocks are damaged")
     if page["next"]:
         parts.append(f"older ones with --before {page['next']}")
     return "; ".join(parts)

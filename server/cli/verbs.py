@@ -56,7 +56,7 @@ def search(client: Client, screen: Screen, args: argparse.Namespace) -> int:
             screen.line(line)
     if "count" in page:
         screen.line(Text(str(page["count"])))
-    if screen.out.is_terminal or page["partial"]:
+    if screen.out.is_terminal or page["partial"] or "damaged" in page:
         screen.note(render.search_footer(page))
     return DONE
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from server.cli import render
 from server.cli.pacing import MAX_ITEMS, MAX_LINE_BYTES, MAX_PACE_S, BadLine, plan
 from server.cli.parser import OPTIONS, VERBS, build_parser, misplaced, verb_of
+from server.cli.render import search_footer
 from server.cli.timespec import parse_moment, show_moment
 
 
@@ -206,3 +207,17 @@ def test_nested_documents_are_shown_by_dotted_names() -> None:
     assert shown(render.pairs_view({"a": {"b": 1, "c": {}}, "d": [1, 2]})).split() == [
         *("a.b", "1", "a.c", "{}", "d", "[1,2]")
     ]
+
+
+def test_a_search_tells_what_it_could_not_read() -> None:
+    page = {
+        "items": [],
+        "next": None,
+        "partial": False,
+        "elapsed_ms": 1.5,
+        "scanned": {"blocks": 2, "skipped": 3, "bytes": 10},
+        "damaged": [{"first": 500, "last": 999}, {"first": 0, "last": 99}],
+    }
+    told = search_footer(page)
+    assert "items 500-999, 0-99 cannot be read: their blocks are damaged" in told
+    assert "damaged" not in search_footer({**page, "damaged": []})
