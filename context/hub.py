@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from context.items import Batch
 
 Frame = TypeVar("Frame")
 Matches = Mapping[int, NDArray[np.intp]]  # number of a standing query -> indices of lines
+_FEW = 32  # entries looked at one by one
 FRAMED_ENTRIES = 64  # newest entries that keep the frames made of them: bounds the memory
 
 
@@ -93,8 +95,12 @@ class Ring:
         entries = self._entries
         if not entries or entries[0].batch.first_offset > offset + 1:
             return None
-        if entries[-1].batch.first_offset == offset + 1:  # the usual case: only the newest is new
-            return (entries[-1],)
+        # Most readers miss the newest few only; a copy of a long ring would cost them dear.
+        newest: deque[Entry] = deque()
+        for entry in islice(reversed(entries), _FEW):
+            newest.appendleft(entry)
+            if entry.batch.first_offset <= offset + 1:
+                return tuple(newest)
         found = list(entries)
         start = bisect_right(found, offset, key=lambda entry: entry.batch.last_offset)
         return found[start:]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from server.ipc import Answer, FeedBatch, Request
 from server.logs import request_id
 
 MAX_CONNECTIONS = 256
+_SURELY_OPEN_S = 0.1  # an agent that is restarted takes longer
+_ANSWER_BYTES = 16 * 1024  # usual answers come in one piece
 TIMEOUT_S = 75.0  # above the longest deadline that a search or decision may ask for
 
 _answer = msgspec.msgpack.Decoder(Answer).decode
@@ -38,7 +41,7 @@ class AgentClient:
 
     def __init__(self, path: Path) -> None:
         self._path = str(path)
-        self._idle: list[socket.socket] = []
+        self._idle: list[tuple[socket.socket, float]] = []  # with the time of its last exchange
         self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
 
     def call(self, method: str, params: dict[str, Any] | None = None, body: bytes = b"") -> Answer:
@@ -53,13 +56,13 @@ class AgentClient:
             sock = self._connection()
             try:
                 sock.sendall(frame)
-                answer = _answer(_receive(sock))
+                answer = _answer(_receive_answer(sock))
             except BaseException as exc:
                 sock.close()
                 if isinstance(exc, OSError):
                     raise AgentUnavailable(f"the agent process went away: {exc}") from exc
                 raise
-            self._idle.append(sock)
+            self._idle.append((sock, time.monotonic()))
         return answer
 
     def json(self, method: str, params: dict[str, Any] | None = None, body: bytes = b"") -> Any:
@@ -84,8 +87,8 @@ class AgentClient:
 
     def _connection(self) -> socket.socket:
         while self._idle:
-            sock = self._idle.pop()
-            if _still_open(sock):
+            sock, used_at = self._idle.pop()
+            if time.monotonic() - used_at < _SURELY_OPEN_S or _still_open(sock):
                 return sock
             sock.close()
         return self._connect()
@@ -124,12 +127,26 @@ def _still_open(sock: socket.socket) -> bool:
 
 
 def _receive(sock: socket.socket) -> bytearray:
+    """One frame of many."""
     return _exactly(sock, ipc.length(bytes(_exactly(sock, ipc.HEADER_BYTES))))
 
 
-def _exactly(sock: socket.socket, size: int) -> bytearray:
+def _receive_answer(sock: socket.socket) -> bytes | bytearray:
+    """The frame behind which nothing follows."""
+    start = b""
+    while len(start) < ipc.HEADER_BYTES:
+        more = sock.recv(_ANSWER_BYTES)
+        if not more:
+            raise ConnectionResetError("connection closed")
+        start += more
+    size, begun = ipc.length(start[: ipc.HEADER_BYTES]), start[ipc.HEADER_BYTES :]
+    return begun if len(begun) == size else _exactly(sock, size, begun)
+
+
+def _exactly(sock: socket.socket, size: int, begun: bytes = b"") -> bytearray:
     buffer = bytearray(size)
-    view, got = memoryview(buffer), 0
+    buffer[: len(begun)] = begun
+    view, got = memoryview(buffer), len(begun)
     while got < size:
         count = sock.recv_into(view[got:])
         if not count:

@@ -20,9 +20,11 @@ from server.api import ai, context, export, health, nodes, openapi, tensors, web
 from server.api.operations import blueprint
 from server.config import Settings
 from server.dashboard import dashboard
+from server.express import Express
 from server.gate import Gate
+from server.inflight import InFlight, Stopping
 from server.live import LiveFeed
-from server.logs import serving
+from server.logs import serving, usable_id
 from server.poll import Polls
 from server.realtime import FastJson, Realtime
 
@@ -52,35 +54,6 @@ class WebMetrics:
                 "context_subscribers", "Open streams and subscriptions", self._feed.subscribers
             )
         ]
-
-
-class Stopping(Exception):
-    """This process answers what it has begun and takes nothing new."""
-
-    code = "stopping"
-    status = 503
-    retryable = True
-
-
-class InFlight:
-    """Requests being answered; streams count only until they begin."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.draining = False
-
-    def drain(self) -> bool:
-        """Refuse what comes from now on; True while something is still being answered."""
-        self.draining = True
-        return self.count > 0
-
-    def enter(self) -> None:
-        """A request came."""
-        self.count += 1
-
-    def leave(self) -> None:
-        """It is answered."""
-        self.count -= 1
 
 
 def create_app(settings: Settings, agent: AgentClient, feed: LiveFeed) -> tuple[Flask, SocketIO]:
@@ -123,6 +96,9 @@ def create_app(settings: Settings, agent: AgentClient, feed: LiveFeed) -> tuple[
     )
     Realtime(socketio, agent, feed)
     inner = _without_deflate(app.wsgi_app)
+    in_flight: InFlight = app.extensions["in_flight"]
+    limit = settings.max_body_bytes
+    inner = Express(inner, operations, agent, in_flight, metrics.requests, limit)
     app.wsgi_app = Gate(inner, settings, lambda ticket: _redeem(agent, ticket))  # type: ignore[method-assign]
     return app, socketio
 
@@ -133,10 +109,9 @@ def _redeem(agent: AgentClient, ticket: str) -> bool:
 
 
 def _begin() -> None:
-    given = request.headers.get("X-Request-Id", "")
-    usable = 0 < len(given) <= 64 and given.isascii() and given.isprintable()
+    given = usable_id(request.headers.get("X-Request-Id", ""))
     g.serving = ExitStack()
-    g.request_id = g.serving.enter_context(serving(given if usable else ""))
+    g.request_id = g.serving.enter_context(serving(given))
     g.started = time.perf_counter()
     in_flight: InFlight = current_app.extensions["in_flight"]
     in_flight.enter()

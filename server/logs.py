@@ -52,6 +52,11 @@ def serving(known_id: str = "") -> Iterator[str]:
         _request_id.reset(token)
 
 
+def usable_id(given: str) -> str:
+    """A caller's request id where it may stand in logs and headers, else empty."""
+    return given if 0 < len(given) <= 64 and given.isascii() and given.isprintable() else ""
+
+
 class JsonLines(logging.Formatter):
     """One JSON object a line, never more than one line."""
 

@@ -75,6 +75,7 @@ class Node:
     def __post_init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.changed = asyncio.Condition()
+        self._notifying = False
         self.outcomes = asyncio.Lock()  # one outcome at a time: each decision is judged once
         self._scans = ThreadPoolExecutor(self.settings.search_workers, "scan")
         self._parses = ThreadPoolExecutor(1, "parse")
@@ -108,10 +109,13 @@ class Node:
         for batch in batches:
             self.ring.add(batch)
             self.metrics.rates.add(batch.ingested_at, batch.count)
-        self.spawn(self._notify())
+        if not self._notifying:  # one that is on its way tells of these too
+            self._notifying = True
+            self.spawn(self._notify())
 
     async def _notify(self) -> None:
         async with self.changed:
+            self._notifying = False
             self.changed.notify_all()
 
     # --- reading ---
