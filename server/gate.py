@@ -2,9 +2,9 @@
 
 Stands before Flask and Socket.IO alike, so that no route and no transport is forgotten.
 
-* A `Host` that is not this node's is refused: a page of another site whose name was made to point
-  here (DNS rebinding) would count as a page of this node for the browser. Addresses pass, as no
-  name can pretend to be one.
+* A browser's `Host` that is not this node's is refused: a page of another site whose name was made
+  to point here (DNS rebinding) would count as a page of this node for the browser. Addresses pass,
+  as no name can pretend to be one; so do programs, which no page can speak through.
 * A page's `Origin` must be this node, or be listed in `cors_origins`. Programs send none.
 * Where an `api_token` is set, calls bring it as a bearer token (RFC 6750). What cannot send headers
   (`EventSource`, a browser's WebSocket) brings a ticket instead: good once, for seconds.
@@ -113,7 +113,7 @@ class Gate:
     def _admit(self, environ: Environ) -> Headers:
         """Headers for a page of a listed site; raises Refused."""
         host = environ.get("HTTP_HOST")
-        if host is not None and not is_known_host(host, self._names):
+        if host is not None and _is_browser(environ) and not is_known_host(host, self._names):
             raise UnknownHost(f"this node is not {host[:100]}; see allowed_hosts")
         cors = self._cors(environ, host)
         if not _is_preflight(environ):  # which never carries the token
@@ -156,6 +156,12 @@ class Gate:
         raise Unauthorized(
             "this ticket is unknown, used or too old" if ticket else "this call needs the API token"
         )
+
+
+def _is_browser(environ: Environ) -> bool:
+    """Every browser says so in each request, and a page cannot take that away from it."""
+    agent = environ.get("HTTP_USER_AGENT", "")
+    return agent.startswith("Mozilla/") or "HTTP_ORIGIN" in environ
 
 
 def _is_preflight(environ: Environ) -> bool:

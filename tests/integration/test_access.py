@@ -119,6 +119,10 @@ def test_pages_of_listed_sites_may_call(node: NodeProcess) -> None:
 
 def test_other_names_are_refused(node: NodeProcess) -> None:
     for path in ("/", "/api/context/latest", "/socket.io/?EIO=4&transport=polling"):
-        answer = node.client.get(path, headers={"Host": f"evil.example:{node.port}"})
+        rebound = {"Host": f"evil.example:{node.port}", "User-Agent": "Mozilla/5.0 (any browser)"}
+        answer = node.client.get(path, headers=rebound)
         assert (answer.status_code, answer.json()["code"]) == (421, "misdirected_request")
-    assert node.client.get("/", headers={"Host": f"localhost:{node.port}"}).status_code == 200
+    browser = {"Host": f"localhost:{node.port}", "User-Agent": "Mozilla/5.0 (any browser)"}
+    assert node.client.get("/", headers=browser).status_code == 200
+    program = {"Host": "any-alias"}
+    assert node.client.get("/api/context/latest", headers=program).status_code == 200

@@ -85,7 +85,9 @@ def test_any_host_gets_an_answer(host: str) -> None:
 
 def test_a_rebound_name_is_refused_everywhere() -> None:
     for path in ("/", "/api/context/latest", "/socket.io/", "/healthz"):
-        assert knock(gate(), path=path, host="evil.org:5000")[0] == 421
+        rebound = {"host": "evil.org:5000", "user_agent": "Mozilla/5.0"}
+        assert knock(gate(), path=path, **rebound)[0] == 421
+        assert knock(gate(), "POST", path=path, host="evil.org", origin="http://evil.org")[0] == 421
 
 
 def test_origins() -> None:
