@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
@@ -153,6 +153,7 @@ class Client:
         silence_s: float = 45.0,
         give_up_after_s: float | None = None,
         on_retry: OnRetry | None = None,
+        subscriptions: Mapping[str, Mapping[str, Any]] | None = None,
         **filters: Any,
     ) -> Iterator[Event]:
         """Follow the log: each matching item once and in order, across broken connections.
@@ -161,9 +162,15 @@ class Client:
         its return on is seen. A node writes at least a comment every 15 s: after `silence_s`
         without a byte the connection counts as dead. Reconnects until `give_up_after_s` passed
         without an event (None: for ever). Filters: those of a search, `query` being one of them.
+        With `subscriptions`, filters by name, an event's data names those it is for.
         """
         start = after if after is not None else str(self.latest(limit=1)["as_of"])
-        return self._follow(start, params(filters), silence_s, Retries(give_up_after_s, on_retry))
+        asked = params(filters)
+        if subscriptions:
+            asked["subscription"] = [
+                f"{k}:{urlencode(params(v))}" for k, v in subscriptions.items()
+            ]
+        return self._follow(start, asked, silence_s, Retries(give_up_after_s, on_retry))
 
     def poll(
         self,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 from flask import Response, current_app, request
 
+from context.errors import InvalidRequest
 from context.request import parse_stream
 from server.live import Delivery, Gap, LiveFeed, Subscription
+from server.multiplex import Multiplex, encode, parse_subscriptions
 
 HEARTBEAT_S = 15.0
 RETRY_MS = 1000
@@ -34,12 +36,34 @@ def stream() -> Response:
     # An EventSource that reconnects sends both: the header is newer than the address.
     args = request.args.to_dict()
     args["after"] = request.headers.get("Last-Event-ID") or args.get("after") or ""
-    subscription = Subscription(feed, parse_stream(args))
+    many = request.args.getlist("subscription")
+    if many:
+        frames = _many(feed, args, many)
+    else:
+        frames = _frames(feed, Subscription(feed, parse_stream(args)))
     return Response(
-        _frames(feed, subscription),
+        frames,
         mimetype="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
+
+
+def _many(feed: LiveFeed, args: Mapping[str, str], subscriptions: Sequence[str]) -> Iterator[bytes]:
+    alone = next(iter(args.keys() - {"subscription", "after"}), None)
+    if alone:
+        raise InvalidRequest(f"{alone[:80]!r} belongs into a subscription here")
+    wishes = parse_subscriptions(subscriptions, args["after"] or None)
+    return _merged(feed, Multiplex(feed, wishes))
+
+
+def _merged(feed: LiveFeed, together: Multiplex) -> Iterator[bytes]:
+    feed.subscribers += 1
+    try:
+        yield b"retry: %d\n\n" % RETRY_MS
+        while True:
+            yield encode(feed.epoch, together.next(HEARTBEAT_S)) or b":\n\n"
+    finally:
+        feed.subscribers -= 1
 
 
 def _frames(feed: LiveFeed, subscription: Subscription) -> Iterator[bytes]:

@@ -50,7 +50,7 @@ class SseReader:
             self.reading.set()
         self._changed = threading.Condition()
         connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=60)
-        target = "/api/context/stream?" + urlencode(params)
+        target = "/api/context/stream?" + urlencode(params, doseq=True)
         connection.request("GET", target, headers=dict(headers or {}))
         self._sock: socket.socket = connection.sock
         self._response = connection.getresponse()

@@ -21,6 +21,13 @@ _STANDING = (
     Param("invert", "only items whose line does not match", "boolean"),
     Param("after", "cursor: resume after this item"),
 )
+_MANY = (
+    Param(
+        "subscription",
+        "NAME:FILTERS, may be repeated: many subscriptions over one stream; FILTERS are these "
+        "options as in an address, encoded",
+    ),
+)
 _RESUME = (
     Param("Last-Event-ID", "cursor, as EventSource sends it; wins over `after`", where="header"),
 )
@@ -93,7 +100,7 @@ OPERATIONS = (
         "/api/context/stream",
         "Follow live as Server-Sent Events, or resume from a cursor",
         view=stream,
-        params=(*FILTERS, *TIMES, *_STANDING, *_RESUME),
+        params=(*FILTERS, *TIMES, *_STANDING, *_MANY, *_RESUME),
         media="text/event-stream",
     ),
     Operation(
