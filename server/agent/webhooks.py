@@ -40,7 +40,7 @@ HOOK, DEAD = "webhook", "webhook_dead"  # kinds in the state store; dead letters
 MAX_DEAD_LETTERS = 1000  # of one hook: then it stops, as nobody is listening
 READERS = 4  # of the scan threads' queue that webhooks may fill
 GATHER_S = 0.05  # what comes meanwhile goes into the same delivery
-AGAIN_S = 1.0
+AGAIN_S = 2.0
 GONE = "answered 410"
 SAVE_EVERY_S = 60.0  # a cursor that moves past what does not match
 
@@ -100,8 +100,8 @@ class Sender:
                     await self._step()
             except VersionConflict:
                 return  # deleted meanwhile
-            except ContextError as exc:
-                log.debug("a webhook waits", extra={"webhook": self.hook.id, "reason": exc.detail})
+            except Exception as exc:  # busy scans, a full disk: nothing is lost, the cursor stands
+                log.warning("a webhook waits", extra={"webhook": self.hook.id, "reason": str(exc)})
                 await asyncio.sleep(AGAIN_S)
 
     async def _step(self) -> None:
