@@ -159,9 +159,14 @@ class Gate:
 
 
 def _is_browser(environ: Environ) -> bool:
-    """Every browser says so in each request, and a page cannot take that away from it."""
+    """Whether a page may stand behind it.
+
+    A page can have another `User-Agent` sent, but has no way to take `Accept-Language` out of its
+    requests, which every browser sends; and WebSockets and writes carry an `Origin`.
+    """
+    told = ("HTTP_ACCEPT_LANGUAGE", "HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_SEC_FETCH_MODE")
     agent = environ.get("HTTP_USER_AGENT", "")
-    return agent.startswith("Mozilla/") or "HTTP_ORIGIN" in environ
+    return agent.startswith("Mozilla/") or any(name in environ for name in told)
 
 
 def _is_preflight(environ: Environ) -> bool:

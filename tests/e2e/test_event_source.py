@@ -15,11 +15,12 @@ from tests.nginx import NGINX, Nginx
 from tests.node_process import NodeProcess
 from tests.streaming import Producers
 
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
-    pytest.mark.skipif(NGINX is None, reason="nginx is not installed"),
-]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
+READ = """async () => {
+  const headers = { "User-Agent": "curl/8.0", "Accept-Language": "" };
+  return (await fetch("/api/context/latest", { headers, referrerPolicy: "no-referrer" })).status;
+}"""
 FOLLOW = """([node, after]) => {
   const params = new URLSearchParams({ after });
   params.append("subscription", "all:" + new URLSearchParams({ source: "a & b" }));
@@ -60,6 +61,7 @@ def site() -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 def test_a_page_of_another_site_follows_through_kills_of_the_proxy(
     site: str, tmp_path: Path
 ) -> None:
@@ -89,4 +91,17 @@ def test_a_page_of_another_site_follows_through_kills_of_the_proxy(
         page.goto(f"{site.replace('127.0.0.1', 'localhost')}/")  # a site that is not listed
         with pytest.raises(Error, match="Failed to fetch"):
             page.evaluate(STORE, [nginx.url, item])
+        browser.close()
+
+
+def test_a_page_whose_name_is_made_to_point_here_reads_nothing(tmp_path: Path) -> None:
+    """DNS rebinding: for the browser the node is the page's own origin, even in disguise."""
+    with NodeProcess(tmp_path / "data") as node, sync_playwright() as playwright:
+        rules = "--host-resolver-rules=MAP *.example 127.0.0.1"
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGS, rules])
+        page = browser.new_page()
+        refused = page.goto(f"http://evil.example:{node.port}/")
+        assert refused
+        assert refused.status == 421
+        assert page.evaluate(READ) == 421
         browser.close()

@@ -88,6 +88,8 @@ def test_a_rebound_name_is_refused_everywhere() -> None:
         rebound = {"host": "evil.org:5000", "user_agent": "Mozilla/5.0"}
         assert knock(gate(), path=path, **rebound)[0] == 421
         assert knock(gate(), "POST", path=path, host="evil.org", origin="http://evil.org")[0] == 421
+        disguised = {"host": "evil.org", "user_agent": "curl/8.0", "accept_language": ""}
+        assert knock(gate(), path=path, **disguised)[0] == 421
 
 
 def test_origins() -> None:
