@@ -2,6 +2,8 @@
 
     python -m bench.ingest [--items 500000] [--json]
 
+Everything is switched on: checks, fsync before the answer, index, sealing, one live subscriber.
+
 The reference runs in the same process on the same disk: it writes the same batches into SQLite,
 compressed the same way, with one FULL commit each, but checks, indexes and serves nothing.
 """
@@ -9,58 +11,51 @@ compressed the same way, with one FULL commit each, but checks, indexes and serv
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
+import os
+import shutil
 import sqlite3
+import subprocess
 import tempfile
-import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import zstandard
 
 from bench import corpus
+from bench.load import request, send
 from bench.node import Node, running
-
-PATH = "/api/context/ingest"
 
 
 def post_all(node: Node, bodies: list[bytes], media: str, connections: int) -> dict[str, Any]:
     """Send every body once over keep-alive connections; each waits for its acknowledgement."""
-    before, started = node.cpu_s(), time.perf_counter()
-    waits: list[float] = []
-    queue = list(reversed(bodies))
-
-    def send() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=60)
-        while True:
-            try:
-                body = queue.pop()
-            except IndexError:
-                return
-            asked = time.perf_counter()
-            connection.request("POST", PATH, body, {"Content-Type": media})
-            answer = connection.getresponse()
-            answer.read()
-            if answer.status != 201:
-                raise SystemExit(f"the node answered {answer.status}")
-            waits.append(time.perf_counter() - asked)
-
-    threads = [threading.Thread(target=send) for _ in range(connections)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    took, after = time.perf_counter() - started, node.cpu_s()
-    waits.sort()
+    requests = [request(body, media) for body in bodies]
+    before = node.cpu_s()
+    sent = send(node.port, requests, connections)
+    after = node.cpu_s()
     return {
         "requests": len(bodies),
-        "seconds": round(took, 3),
+        "seconds": round(sent.seconds, 3),
         "cpu_s": {role: round(after[role] - before[role], 3) for role in after},
-        "p50_ms": round(waits[len(waits) // 2] * 1e3, 2),
-        "p99_ms": round(waits[int(len(waits) * 0.99)] * 1e3, 2),
+        "p50_ms": round(sent.waits[len(bodies) // 2] * 1e3, 2),
+        "p99_ms": round(sent.waits[int(len(bodies) * 0.99)] * 1e3, 2),
     }
+
+
+@contextmanager
+def subscribed(node: Node) -> Iterator[None]:
+    """One live subscriber to everything, in a process of its own."""
+    command = ["curl", "-sN", "-o", os.devnull, f"{node.url}/api/context/stream"]
+    if not shutil.which(command[0]):
+        raise SystemExit("this benchmark needs curl for its subscriber")
+    with subprocess.Popen(command) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
 
 
 def warm_up(node: Node, batches: list[bytes]) -> None:
@@ -104,17 +99,20 @@ def measure(count: int) -> dict[str, Any]:
     batches = [b"\n".join(all_lines[i : i + 1000]) for i in range(0, count, 1000)]
     singles = all_lines[: min(20_000, count)]
     figures: dict[str, Any] = {"items": count, "bytes_per_item": round(len(batches[0]) / 1000)}
-    for connections in (1, 4):
-        with running() as node:
+    hundreds = [b"\n".join(all_lines[i : i + 100]) for i in range(0, count // 2, 100)]
+    runs = {
+        "batches_of_1000_over_1": (batches, 1),
+        "batches_of_1000_over_4": (batches, 4),
+        "batches_of_100_over_4": (hundreds, 4),
+        "single_over_8": (singles, 8),
+    }
+    for name, (bodies, connections) in runs.items():
+        media = "application/json" if bodies is singles else "application/x-ndjson"
+        with running() as node, subscribed(node):
             warm_up(node, batches[:50])
-            name = f"batches_of_1000_over_{connections}"
-            sent = post_all(node, batches, "application/x-ndjson", connections)
-            figures[name] = with_items(sent, count)
-            figures[name]["disk_bytes_per_item"] = round(node.disk_bytes() / (count + 50_000), 1)
-    with running() as node:
-        warm_up(node, batches[:50])
-        sent = post_all(node, singles, "application/json", 8)
-        figures["single_over_8"] = with_items(sent, len(singles))
+            sent = post_all(node, bodies, media, connections)
+            items = sum(body.count(b"\n") + 1 for body in bodies)
+            figures[name] = with_items(sent, items)
     limit = sqlite_limit(batches)
     best = max(figures[f"batches_of_1000_over_{n}"]["items_per_s"] for n in (1, 4))
     figures["sqlite_alone_items_per_s"] = round(limit * 1000)
@@ -125,8 +123,9 @@ def measure(count: int) -> dict[str, Any]:
 def show(figures: dict[str, Any]) -> None:
     """The figures as lines for people."""
     print(f"{figures['items']:,} items of {figures['bytes_per_item']} bytes")
-    for name in ("batches_of_1000_over_1", "batches_of_1000_over_4", "single_over_8"):
-        row = figures[name]
+    for name, row in figures.items():
+        if not isinstance(row, dict):
+            continue
         print(
             f"  {name:24} {row['items_per_s']:>9,} items/s   {row['items_per_cpu_s']:>9,} per CPU"
             f" second   p50 {row['p50_ms']} ms, p99 {row['p99_ms']} ms"
