@@ -31,12 +31,13 @@ class BlockCache:
         """Memory held now."""
         return sum(block.nbytes for block in list(self._blocks.values()))
 
-    def get(self, bounds: Bounds) -> Block:
-        """The block of these bounds, loaded where needed."""
+    def get(self, bounds: Bounds, *, aside: bool = False) -> Block:
+        """The block of these bounds, loaded where needed; `aside` pushes no other one out."""
         block = self._blocks.get(bounds.first_offset)
         if block is None:
             block = self._load(bounds)
-            self.put(block)
+            if not aside or self.nbytes + block.nbytes <= self._max_bytes:
+                self.put(block)
         else:
             with suppress(KeyError):  # another reader's load pushed it out just now
                 self._blocks.move_to_end(bounds.first_offset)

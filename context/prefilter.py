@@ -28,16 +28,21 @@ def exactly(text: bytes) -> bytes:
     return _spelled(text) + (b"" if len(text) >= _SURELY_RARE else _LINE_END)
 
 
+def freely(pattern: Pattern) -> bytes:
+    """Proposes the lines that match the pattern, and few others, however long that becomes."""
+    return b"(?:" + _write(pattern.root) + b")" + _LINE_END
+
+
 def superset(pattern: Pattern, formula: Formula, max_bytes: int = MAX_EXPRESSION_BYTES) -> bytes:
     """Proposes the lines that match the pattern, and few others.
 
     `formula` is the pattern's own, for where it would become too large; it requires something.
     """
-    written = _write(pattern.root)
-    if len(written) > max_bytes:
-        need = formula.best()
-        written = b"|".join(map(_folded if formula.folds else _spelled, need))
-    return b"(?:" + written + b")" + _LINE_END
+    whole = freely(pattern)
+    if len(whole) <= max_bytes:
+        return whole
+    need = map(_folded if formula.folds else _spelled, formula.best())
+    return b"(?:" + b"|".join(need) + b")" + _LINE_END
 
 
 def _write(node: Node) -> bytes:

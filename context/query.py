@@ -270,6 +270,12 @@ class Selection:
         found = self._matching(block, first, last)
         return found.compress(mask[found - first])
 
+    def passing(self, block: Block, lines: NDArray[np.intp], last: int) -> NDArray[np.intp]:
+        """Those of ascending indices of matching lines below `last` that pass the filter."""
+        lines = lines[: np.searchsorted(lines, last)]
+        mask = block.mask(self.filter, 0, block.count) if len(lines) else None
+        return lines if mask is None else lines[mask[lines]]
+
     def begins(self, text: bytes) -> int:
         """No line that ends before this byte of a block's text passes; -1 where none does."""
         return 0 if self.matcher is None or self.invert else self.matcher.first(text)

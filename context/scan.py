@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from context.ahead import Submit, read_ahead
 from context.block import Block
 from context.damage import LostBlock, UnavailableBlock
 from context.query import Selection
+from context.sieve import sieve_of
 from context.skipping import plan_of
 from context.snapshot import Skipped, Snapshot
 
@@ -17,6 +19,7 @@ Found = tuple[int, float, bytes]  # offset, ingested_at, line
 MIN_CHUNK = 16 * 1024  # bytes of text between two looks at the clock
 MAX_CHUNK = 256 * 1024
 _AT_ONCE = 4 << 20  # bytes of a block that are looked through before its columns are read
+_LONG = 5  # blocks opened: from here on it pays to compile the query for whole blocks
 _QUICK_S = 0.004  # a chunk that took longer makes the next one smaller
 
 
@@ -51,11 +54,23 @@ class Step:
 
 
 def descend(
-    snapshot: Snapshot, selection: Selection, before: int, scanned: Scanned, clock: Clock
+    snapshot: Snapshot,
+    selection: Selection,
+    before: int,
+    scanned: Scanned,
+    *,
+    clock: Clock,
+    submit: Submit | None = None,
 ) -> Iterator[Step]:
-    """Chunks with what passes, from the newest item below `before` down; counts into `scanned`."""
-    size = MIN_CHUNK
-    for entry in snapshot.newest_first(before, plan_of(selection)):
+    """Chunks with what passes, from the newest item below `before` down; counts into `scanned`.
+
+    `submit` runs what reads blocks elsewhere, ahead of the search.
+    """
+    size, sieve = MIN_CHUNK, None
+    entries = snapshot.newest_first(before, plan_of(selection))
+    if submit:
+        entries = read_ahead(entries, submit, lambda each: each.excludes(selection.filter))
+    for entry in entries:
         if isinstance(entry, Skipped):
             scanned.skipped += entry.blocks
             yield Step(entry.first_offset)
@@ -72,6 +87,16 @@ def descend(
             yield Step(floor)
             continue
         scanned.blocks += 1
+        if scanned.blocks == _LONG and selection.matcher and not selection.invert:
+            sieve = sieve_of(selection.matcher)
+        if sieve and block.nbytes <= _AT_ONCE:
+            matching = sieve.hits(block)
+            if matching is not None:
+                scanned.nbytes += len(block.text)
+                found = selection.passing(block, matching, last)
+                yield Step(floor, block, found[::-1].tolist())
+                continue
+            sieve = None
         begin = selection.begins(block.text) if block.nbytes <= _AT_ONCE else 0
         scanned.nbytes += begin if begin >= 0 else len(block.text)
         while last and 0 <= begin <= block.ends[last - 1]:

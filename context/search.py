@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from context.ahead import Submit
 from context.block import Block
 from context.damage import UnavailableBlock
 from context.errors import BadCursor
@@ -36,8 +37,17 @@ Render = Callable[[Block, int], bytes]
 _encode = msgspec.json.encode
 
 
-def search(snapshot: Snapshot, request: SearchRequest, *, epoch: str, clock: Clock) -> Answer:
+def search(
+    snapshot: Snapshot,
+    request: SearchRequest,
+    *,
+    epoch: str,
+    clock: Clock,
+    submit: Submit | None = None,
+) -> Answer:
     """The answer of a search, its items as encoded JSON (`msgspec.Raw`): encode it with msgspec.
+
+    `submit` runs what reads blocks in another thread, ahead of the search.
 
     The deadline is looked at after each chunk and each hit, and at least one chunk is done. An
     answer cut by it, or by its size, has `partial` true and a `next` to go on from. Where blocks
@@ -54,7 +64,7 @@ def search(snapshot: Snapshot, request: SearchRequest, *, epoch: str, clock: Clo
     deadline = started + request.deadline_ms / 1000
     selection, scanned = request.selection(), Scanned()
     before = before_of(snapshot, request.before, epoch)
-    steps = descend(snapshot, selection, before, scanned, clock)
+    steps = descend(snapshot, selection, before, scanned, clock=clock, submit=submit)
     walk = _Walk(snapshot.oldest, lambda: clock() >= deadline)
     answer: Answer = {}
     if request.count_only:
@@ -93,7 +103,7 @@ def latest(
     start = before_of(snapshot, before, epoch)
     walk = _Walk(snapshot.oldest, lambda: clock() >= deadline)
     scanned = Scanned()
-    steps = descend(snapshot, Selection(wish), start, scanned, clock)
+    steps = descend(snapshot, Selection(wish), start, scanned, clock=clock)
     items = walk.page(steps, limit, lambda block, i: _item(epoch, block, i))
     return {
         "items": items,

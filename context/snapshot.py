@@ -26,6 +26,7 @@ class Entry:
 
     bounds: Bounds
     block: Callable[[], Block]  # raises LostBlock, UnreadableBlock
+    aside: Callable[[], Block]  # the same, but kept in memory only where there is room
 
     @property
     def first_offset(self) -> int:
@@ -95,7 +96,8 @@ class Snapshot:
         if i >= len(self.closed):
             return self._open()[i - len(self.closed)]
         bounds = self.closed[i]
-        return Entry(bounds, lambda: self._cache.get(bounds))
+        cache = self._cache
+        return Entry(bounds, lambda: cache.get(bounds), lambda: cache.get(bounds, aside=True))
 
     def newest_first(self, before: int, plan: Plan | None = None) -> Iterator[Entry | Skipped]:
         """Blocks holding offsets below `before`, newest first; runs that the plan excludes as one.
@@ -204,4 +206,4 @@ class Snapshot:
 
 
 def _ready(block: Block) -> Entry:
-    return Entry(block.bounds, lambda: block)
+    return Entry(block.bounds, lambda: block, lambda: block)

@@ -100,7 +100,12 @@ async def post_search(node: Node, request: Request) -> Answer:
     if asked.mode != "text":
         return await search_by_meaning(node, asked)
     found = await node.scan(
-        search, node.snapshot(), asked, epoch=node.log.epoch, clock=time.monotonic
+        search,
+        node.snapshot(),
+        asked,
+        epoch=node.log.epoch,
+        clock=time.monotonic,
+        submit=node.load,
     )
     return answers.json(found)
 

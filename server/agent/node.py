@@ -80,6 +80,8 @@ class Node:
         self._scans = ThreadPoolExecutor(self.settings.search_workers, "scan")
         self._parses = ThreadPoolExecutor(1, "parse")
         self._scans_waiting = 0
+        self._loads = ThreadPoolExecutor(self.settings.search_workers, "load")
+        self.load = self._loads.submit  # reads a block ahead of the search that wants it
         self._tasks: set[asyncio.Task[Any]] = set()
         self.committer = Committer(
             self.log,
@@ -166,4 +168,5 @@ class Node:
         await self.committer.stop()
         await asyncio.to_thread(self.sealer.stop)
         self._scans.shutdown(cancel_futures=True)
+        self._loads.shutdown(cancel_futures=True)
         self._parses.shutdown(cancel_futures=True)

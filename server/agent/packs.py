@@ -62,7 +62,7 @@ def _candidates(epoch: str, snapshot: Snapshot, asked: PackRequest) -> Iterator[
 
 def _walk(epoch: str, snapshot: Snapshot, wish: Selection) -> Iterator[Candidate]:
     deadline = time.monotonic() + DEADLINE_S
-    for step in descend(snapshot, wish, snapshot.newest + 1, Scanned(), time.monotonic):
+    for step in descend(snapshot, wish, snapshot.newest + 1, Scanned(), clock=time.monotonic):
         for block, i in step.hits():
             line, offset = block.line(i), block.first_offset + i
             yield offset, encode_item(epoch, offset, block.ingested_at(i), line), line
