@@ -53,7 +53,7 @@ def test_it_works_where_matches_are_few_and_gives_up_where_they_are_many() -> No
     lines = [f'{{"n":{i}}}' for i in range(1000)]
     for text, regex, count in (
         ('"n":77', False, 11),
-        ("[0-9]7$|:77", True, 11),
+        ("[0-9]77|:77", True, 19),
         (":7.}", True, 10),
     ):
         sieve = sieve_of(compile_matcher(text, regex=regex, ignore_case=False))
