@@ -132,7 +132,7 @@ def test_the_line_is_the_item_as_it_was_sent(api: Api) -> None:
     assert api.post("/api/context/ingest", data=body, headers=headers).status_code == 201
     line = (
         f'{{"type":"spaced","source":"{source}","timestamp":7,'
-        '"data":{"b":1,"a":{"y":[1,2.5],"x":"ü/"}},"metadata":{"k":1}}'
+        '"data":{"b":1,"a":{"y":[1,2.50],"x":"ü/"}},"metadata":{"k":1}}'
     )
     found = api.post(SEARCH, json={"query": line}).json()
     assert [hit["line"] for hit in found["items"]] == [line]
