@@ -46,9 +46,9 @@ def post_all(node: Node, bodies: list[bytes], media: str, connections: int) -> d
 
 
 @contextmanager
-def subscribed(node: Node) -> Iterator[None]:
-    """One live subscriber to everything, in a process of its own."""
-    command = ["curl", "-sN", "-o", os.devnull, f"{node.url}/api/context/stream"]
+def subscribed(node: Node, wish: str = "") -> Iterator[None]:
+    """One live subscriber, to everything or with a query string, in a process of its own."""
+    command = ["curl", "-sN", "-o", os.devnull, f"{node.url}/api/context/stream{wish}"]
     if not shutil.which(command[0]):
         raise SystemExit("this benchmark needs curl for its subscriber")
     with subprocess.Popen(command) as process:

@@ -39,23 +39,35 @@ class Node:
                     used[role] += spent
         return used
 
+    def rss_mb(self) -> dict[str, int]:
+        """MiB of memory of each process, by role."""
+        found = {}
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                found[child.cmdline()[-1]] = child.memory_info().rss >> 20
+        return found
+
     def disk_bytes(self) -> int:
         """Bytes of all files in its data folder."""
         return sum(path.stat().st_size for path in self.data.rglob("*") if path.is_file())
 
 
 @contextmanager
-def running(**settings: str) -> Iterator[Node]:
-    """A node without health samples and torch worker, stopped at the end."""
+def running(data: Path | None = None, **settings: str) -> Iterator[Node]:
+    """A node without health samples and torch worker, stopped at the end.
+
+    Its folder is `data`, or a fresh one that goes with it.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     quiet = {"HEALTH_INTERVAL_S": "0", "TORCH_WORKER": "false", "LOG_LEVEL": "warning"}
     env = os.environ | {f"CONTEXT_{k}": v for k, v in (quiet | settings).items()}
-    with tempfile.TemporaryDirectory(prefix="context-bench-") as folder:
-        command = [sys.executable, "app.py", "--node", "--port", str(port), "--data", folder]
+    with tempfile.TemporaryDirectory(prefix="context-bench-") as fresh:
+        folder = data or Path(fresh)
+        command = [sys.executable, "app.py", "--node", "--port", str(port), "--data", str(folder)]
         with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL) as process:
             try:
-                node = Node(process, port, Path(folder))
+                node = Node(process, port, folder)
                 _wait(node)
                 yield node
             finally:
@@ -69,5 +81,5 @@ def _wait(node: Node) -> None:
         with suppress(requests.ConnectionError):
             if requests.get(f"{node.url}/readyz", timeout=5).ok:
                 return
-        time.sleep(0.05)
+        time.sleep(0.01)
     raise SystemExit("the node did not become ready")
