@@ -17,15 +17,14 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from context import quick
 from context.errors import FieldError, InvalidItem, InvalidJson
 from context.heads import Heads
 from context.items import MAX_ITEM_BYTES, Item
+from context.plain import LATEST, read
 from context.tidy import one_line, tidy, unescaped
 from context.types import Types
 
 MAX_ERRORS = 20
-LATEST = 1e11  # unix seconds: the year 5138. Milliseconds of today are larger
 CHUNK_BYTES = 256 * 1024  # one C call holds the interpreter; this bounds it to about 2 ms
 
 MAX_RAW_BYTES = 8 * MAX_ITEM_BYTES  # of one item as sent, with its escapes and white space
@@ -35,6 +34,9 @@ _decode_raws = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder = msgspec.json.Encoder()
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
 _NAMED = re.compile(r"(?:missing required|contains unknown) field `([^`]*)`")
+
+
+_ABSENT = msgspec.Raw(b"null")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class _Sent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     type: str
     source: str = "unknown"
-    timestamp: int | float | None = None
+    timestamp: msgspec.Raw = _ABSENT
     data: msgspec.Raw
     metadata: msgspec.Raw | UnsetType = UNSET
 
@@ -101,11 +103,20 @@ def encode_checked(items: Sequence[Item], types: Types, *, now: float) -> Lines:
         if item.timestamp is None:
             item.timestamp = now
     text = _encoder.encode_lines(items)
-    return _checked(text, types, first=0, quickly=b"{}" not in text)
+    return _read(text, types, now) or _checked(text, types, first=0)
+
+
+def prepare() -> None:
+    """Load the compiled loops, or compile them where no other start has: several seconds."""
+    one_line(b" 1")
+    read(b'{"type":"note","data":{}}', Types(), now=0.0)
 
 
 def _lines(sent: bytes, types: Types, *, now: float, first: int) -> Lines:
     """Lines of NDJSON that is not all blank; `first` is the index of its first item."""
+    lines = _read(sent, types, now)
+    if lines:
+        return lines
     tidied = tidy(sent)
     text = tidied.text
     if tidied.unusual:
@@ -116,14 +127,22 @@ def _lines(sent: bytes, types: Types, *, now: float, first: int) -> Lines:
             at = end + 1
         text = b"".join((*pieces, text[at:]))
     text = text if text.endswith(b"\n") else text + b"\n"
-    return _checked(text, types, first, quickly=not tidied.hollow)
+    return _read(text, types, now) or _checked(text, types, first)
+
+
+def _read(text: bytes, types: Types, now: float) -> Lines | None:
+    """Lines of items that are as they usually come, all of them."""
+    found = read(text, types, now=now)
+    if found is None or (len(text) > MAX_ITEM_BYTES and _oversized(found[0], 0)):
+        return None
+    return Lines(len(found[1].timestamps), *found)
 
 
 def _line(body: bytes, types: Types, now: float) -> Lines:
     """The line of one item. What pays for a thousand, columns and compiled scans, does not here."""
     item, sent = _decode_item.decode(body), _decode_sent(body)
-    if sent.timestamp is None:
-        item.timestamp = sent.timestamp = now
+    if item.timestamp is None:
+        item.timestamp, sent.timestamp = now, _raw(now)
     line = msgspec.json.format(_encoder.encode(sent), indent=-1)
     line = unescaped(line) if b"\\" in line else line
     errors = _oversized(line, 0) if len(line) > MAX_ITEM_BYTES else []
@@ -135,6 +154,10 @@ def _line(body: bytes, types: Types, now: float) -> Lines:
     return Lines(1, line + b"\n")
 
 
+def _raw(number: float) -> msgspec.Raw:
+    return msgspec.Raw(_encoder.encode(number))
+
+
 def _rewritten(line: bytes, now: float, *, odd: bool) -> bytes:
     """The line, with its newline, of an item that was sent in another form; empty if blank."""
     if not line or line.isspace():
@@ -142,26 +165,20 @@ def _rewritten(line: bytes, now: float, *, odd: bool) -> bytes:
     if odd:
         _decode_item.decode(line)  # `Raw` would let pass what is not finite
     sent = _decode_sent(line)
-    if sent.timestamp is None:
-        sent.timestamp = now
+    if sent.timestamp == _ABSENT:
+        sent.timestamp = _raw(now)
     made = _encoder.encode(sent)
     return (unescaped(made) if odd else made) + b"\n"
 
 
-def _checked(text: bytes, types: Types, first: int, *, quickly: bool = True) -> Lines:
-    """Lines with their heads. `first` is the index of the first one.
-
-    `quickly`: there is no empty object among them, which `quick.known` would not see.
-    """
-    if not text.isascii():
-        text.decode()
+def _checked(text: bytes, types: Types, first: int) -> Lines:
+    """Lines with their heads, item by item. `first` is the index of the first one."""
+    text.decode()
     errors = _oversized(text, first) if len(text) > MAX_ITEM_BYTES else []
-    known = quick.known(text) if quickly else None
-    if known is None:
-        errors = [*islice(_errors(text, types, first), MAX_ERRORS), *errors]
+    errors = [*islice(_errors(text, types, first), MAX_ERRORS), *errors]
     if errors:
         raise refused(errors)
-    heads = Heads.of(known) if known else Heads.read(text)
+    heads = Heads.read(text)
     return Lines(len(heads.timestamps), text, heads)
 
 

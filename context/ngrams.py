@@ -78,15 +78,20 @@ class Hasher:
         return np.packbits(self._flags, bitorder="little")
 
 
-def compiled(function: Callable[..., T]) -> Callable[..., T]:
+def compiled(function: Callable[..., T], **options: Any) -> Callable[..., T]:
     """Compile a loop, free of the interpreter's lock; keep the machine code where there is room."""
     made: Any
     try:
-        made = njit(nogil=True, cache=True)(function)
+        made = njit(nogil=True, cache=True, **options)(function)
     except RuntimeError:  # neither this folder nor the user's cache can be written
-        made = njit(nogil=True)(function)
+        made = njit(nogil=True, **options)(function)
     result: Callable[..., T] = made
     return result
+
+
+def inlined(function: Callable[..., T]) -> Callable[..., T]:
+    """Compile a part of a loop that becomes one with what calls it."""
+    return compiled(function, forceinline=True)
 
 
 @compiled

@@ -18,7 +18,6 @@ from context.ngrams import compiled
 _SPACE = 1  # white space between tokens
 _ODD = 2  # something that only decoding the line can judge
 _MIXED = 4  # other fields than those of a line, or in another order
-_HOLLOW = 8  # an empty object
 _NONE = np.empty(0, dtype=np.intp)
 
 _NEWLINE, _QUOTE, _BACKSLASH, _BLANK = 10, 34, 92, 32
@@ -45,7 +44,6 @@ class Tidied:
 
     text: bytes
     unusual: list[tuple[int, int, bool]]  # begin, end and oddity of lines that need another look
-    hollow: bool  # whether there is an empty object anywhere
 
 
 def tidy(text: bytes) -> Tidied:
@@ -62,7 +60,7 @@ def tidy(text: bytes) -> Tidied:
     begins = np.where(unusual > 0, ends[unusual - 1] + 1, 0)
     odd = (found[unusual] & _ODD) > 0
     rows = zip(begins.tolist(), ends[unusual].tolist(), odd.tolist(), strict=True)
-    return Tidied(text, list(rows), bool(every & _HOLLOW))
+    return Tidied(text, list(rows))
 
 
 def one_line(text: bytes) -> bytes:
@@ -74,11 +72,6 @@ def one_line(text: bytes) -> bytes:
 def unescaped(line: bytes) -> bytes:
     """JSON with its strings as UTF-8; only quotes, backslashes and control characters escaped."""
     return _STRING.sub(_unescaped, line)
-
-
-def prepare() -> None:
-    """Load the compiled loops, or compile them where no other start has: a second or so."""
-    one_line(b" 1")
 
 
 def _surveyed(text: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -130,8 +123,6 @@ def _survey(  # noqa: PLR0912 - one state machine
         elif c in (_OPEN_OBJECT, _OPEN_ARRAY):
             depth += 1
             key = c == _OPEN_OBJECT
-            if key and i < n and text[i] == _CLOSE_OBJECT:
-                found[line] |= _HOLLOW
         elif c in (_CLOSE_OBJECT, _CLOSE_ARRAY):
             depth -= 1
         elif c == _NEWLINE:

@@ -119,6 +119,10 @@ class Types:
                 self._unruled.add(name)
         return None
 
+    def unruled(self, name: str) -> bool:
+        """Whether items of the type `name` need nothing but an object as their data."""
+        return name not in self._checks and TYPE_NAME.fullmatch(name) is not None
+
     def register(self, name: str, schema: dict[str, Any]) -> None:
         """Add a custom type, or replace its schema. References to other documents are refused."""
         if not TYPE_NAME.fullmatch(name):

@@ -21,7 +21,7 @@ from ai_bridge.asking import Guard
 from ai_bridge.bridge import Bridge
 from ai_bridge.models.builtin import builtin_models
 from ai_bridge.settings import ModelSettings
-from context import tidy
+from context import ingest
 from context.adapters.archive import Archive, Sealer
 from context.adapters.log_sqlite import SqliteLog
 from context.adapters.mending import loader, recover
@@ -165,7 +165,7 @@ async def run(settings: Settings, term: int) -> None:
     server = await IpcServer(node, calls).start(agent_socket(settings))
     node.spawn(node.metrics.watch_loop())
     try:
-        await asyncio.to_thread(tidy.prepare)
+        await asyncio.to_thread(ingest.prepare)
         await asyncio.to_thread(rebuild, node, stopped)
         if not stopped.is_set():
             await _serve(node, probe, webhooks, stopped)
