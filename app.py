@@ -11,7 +11,7 @@ from context.errors import ContextError
 from context.feeds import parse_spec
 from server import cli, node
 from server.child import start_logs
-from server.cli import reindex
+from server.cli import reindex, verify
 from server.cli.parser import build_parser, misplaced
 from server.config import Settings, SettingsError, load, unknown_variables
 from server.semantic.packages import ModelMissing, model_folder
@@ -29,7 +29,8 @@ def main() -> int:
     """Run what the arguments ask for; returns the exit status."""
     parser = build_parser()
     args = parser.parse_args()
-    if not (args.node or args.reindex):
+    offline = args.reindex or (args.verify_decisions and args.data is not None)
+    if not (args.node or offline):
         return cli.run(args)
     wrong = misplaced(args)
     if wrong:
@@ -49,6 +50,8 @@ def main() -> int:
     except (SettingsError, ContextError, BridgeError, ModelMissing) as exc:
         print(f"app.py: {exc}", file=sys.stderr)
         return 2
+    if args.verify_decisions:
+        return verify.run(settings, args)
     return reindex.run(settings, args) if args.reindex else run_node(settings)
 
 

@@ -57,6 +57,7 @@ class Seat:
     settings: ModelSettings
     stats: ModelStats
     guard: Guard | None = None
+    digest: str = ""  # of its configuration; weights that change come with the answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +97,11 @@ async def ask(name: str, seat: Seat, asking: Asking, permit: Permit) -> Vote:
     except Exception as fault:  # whatever a model does wrong costs its own vote only
         status, reason = "error", _told(fault)
     else:
-        return _voted(name, prediction, seat.settings, 1e3 * (asking.clock() - started))
+        return _voted(name, prediction, seat, 1e3 * (asking.clock() - started))
     latency_ms = 1e3 * (asking.clock() - started)
-    return Vote(model=name, status=status, latency_ms=latency_ms, reasoning=reason)
+    return Vote(
+        model=name, status=status, latency_ms=latency_ms, reasoning=reason, digest=seat.digest
+    )
 
 
 async def _guarded(seat: Seat, guard: Guard, asking: Asking, *, probe: bool) -> Prediction:
@@ -226,7 +229,8 @@ def _told(fault: BaseException) -> str:
     return f"{type(fault).__name__}: {fault}"
 
 
-def _voted(name: str, prediction: Prediction, settings: ModelSettings, latency_ms: float) -> Vote:
+def _voted(name: str, prediction: Prediction, seat: Seat, latency_ms: float) -> Vote:
+    settings, digest = seat.settings, prediction.digest or seat.digest
     if prediction.confidence < settings.min_confidence:
         return Vote(
             model=name,
@@ -234,6 +238,7 @@ def _voted(name: str, prediction: Prediction, settings: ModelSettings, latency_m
             latency_ms=latency_ms,
             reasoning=f"{prediction.decision} at {prediction.confidence:.3f} is below "
             f"min_confidence {settings.min_confidence:g}",
+            digest=digest,
         )
     return Vote(
         model=name,
@@ -243,4 +248,5 @@ def _voted(name: str, prediction: Prediction, settings: ModelSettings, latency_m
         distribution=prediction.distribution,
         latency_ms=latency_ms,
         reasoning=prediction.reasoning,
+        digest=digest,
     )

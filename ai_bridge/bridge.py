@@ -68,17 +68,20 @@ class Bridge:
         for model in models:
             self.add(model, (settings or {}).get(model.name, ModelSettings()))
 
-    def add(self, model: Model, settings: ModelSettings, guard: Guard | None = None) -> None:
+    def add(
+        self, model: Model, settings: ModelSettings, guard: Guard | None = None, digest: str = ""
+    ) -> None:
         """Ask this model from now on; raises ModelExists where its name is taken.
 
         A model outside this process gets a `guard`: circuit breaker, queue and second tries.
+        `digest` identifies what it is made of; every vote of it holds that.
         """
         if model.name in self._seats:
             message = f"a model named {model.name!r} is registered already"
             raise ModelExists(message, [{"index": 0, "field": "name", "message": message}])
         if guard is not None:
             guard.limiter.limit = settings.concurrency
-        self._seats[model.name] = Seat(model, settings, ModelStats(), guard)
+        self._seats[model.name] = Seat(model, settings, ModelStats(), guard, digest)
 
     def remove(self, name: str) -> None:
         """Ask this model no more; what was learned of it stays. Raises UnknownModel."""
@@ -234,7 +237,14 @@ class Bridge:
             vote.model: asked[vote.model].settings.weight for vote in votes if vote.status == "ok"
         }
         shares = effective(configured, self.ledger.weights)
-        return [msgspec.structs.replace(vote, weight=shares.get(vote.model, 0.0)) for vote in votes]
+        return [
+            msgspec.structs.replace(
+                vote,
+                weight=shares.get(vote.model, 0.0),
+                digest=vote.digest or asked[vote.model].digest,
+            )
+            for vote in votes
+        ]
 
 
 @dataclass(slots=True)

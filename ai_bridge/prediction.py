@@ -32,6 +32,7 @@ class Prediction:
     distribution: dict[str, float]
     reasoning: str = ""
     decisions: tuple[str, ...] = DECISIONS
+    digest: str = ""  # SHA-256 of the weights that answered, where they change or can be replaced
 
     def __post_init__(self) -> None:
         check_distribution(self.distribution, self.decisions)

@@ -13,7 +13,8 @@ class Vote(msgspec.Struct, frozen=True, kw_only=True):
     """What a model answered, or why it did not.
 
     `weight` is its share of the consensus (0 unless `status` is `ok`); `decision`, `confidence` and
-    `distribution` are present only where it is `ok`.
+    `distribution` are present only where it is `ok`. `digest` is the SHA-256 of the model's weights
+    and configuration as they were when it was asked.
     """
 
     model: str
@@ -24,6 +25,7 @@ class Vote(msgspec.Struct, frozen=True, kw_only=True):
     weight: float = 0.0
     latency_ms: float = 0.0
     reasoning: str = ""
+    digest: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the vote in the shape of the API, every field present."""

@@ -113,6 +113,10 @@ class Client:
         """Counts, bytes and rates of what the node holds."""
         return self._call("GET", "/api/context/stats")
 
+    def chain(self) -> Json:
+        """Head of the chain over decisions and outcomes, and which history is gone."""
+        return self._call("GET", "/api/context/ai/chain")
+
     def export(
         self,
         target: str | Path | BinaryIO,

@@ -7,7 +7,7 @@ is the new bar forecast. A forecast is so scored with the weights that existed w
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,7 @@ class Classroom:
                 judged.append(self._judge(window))
             except Abstained as why:
                 refused.append(why.detail)
-        return mean_of(judged, refused)
+        return replace(mean_of(judged, refused), digest=self.learner.digest())
 
     def status(self) -> dict[str, Any]:
         """Return the learner's status and the bars held."""

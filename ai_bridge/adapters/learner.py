@@ -9,6 +9,7 @@ Stored as one safetensors file: the weights, the replay buffer, and as metadata 
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections import deque
@@ -61,6 +62,7 @@ class Learner:
         self.device = torch.device(device)
         self.progress = Progress()
         self.saved_version = 0
+        self._digest = (-1, "")  # of which version
         self._buffer: deque[tuple[Floats, int]] = deque(maxlen=REPLAYED_EXAMPLES)
         self._network = _network().to(self.device)
         self.origin = self._load()
@@ -74,6 +76,15 @@ class Learner:
             logits = self._network(self._tensor(vector[None, :]))
             chances = torch.softmax(logits.double(), dim=1)[0].tolist()
         return dict(zip(DECISIONS, chances, strict=True))
+
+    def digest(self) -> str:
+        """SHA-256 of the weights as they are now: each tensor's name, then its values."""
+        if self._digest[0] != self.progress.version:
+            hashed = hashlib.sha256()
+            for name, value in sorted(self._network.state_dict().items()):
+                hashed.update(name.encode() + b"\0" + value.cpu().numpy().tobytes())
+            self._digest = (self.progress.version, hashed.hexdigest())
+        return self._digest[1]
 
     def base_rates(self) -> dict[str, float]:
         """Return how often each class occurred so far (add-one), the forecast to beat."""

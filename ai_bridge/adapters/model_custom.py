@@ -36,7 +36,8 @@ class CustomModel:
             known = ", ".join(sorted(classes)) or "none"
             raise refused("model", f"{spec.model!r} is not a registered class; known are: {known}")
         try:
-            self._own = classes[spec.model]()
+            self.own_class = classes[spec.model]
+            self._own = self.own_class()
         except Exception as fault:
             reason = f"{type(fault).__name__}: {fault}"
             raise refused("model", f"{spec.model!r} could not be made: {reason}") from fault

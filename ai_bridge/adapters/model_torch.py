@@ -62,7 +62,9 @@ class TorchModel:
             raise Abstained(answer["abstained"])
         if "unusable" in answer:
             raise ModelUnavailable(answer["unusable"])
-        return Prediction(answer["distribution"], answer["reasoning"], question.decisions)
+        return Prediction(
+            answer["distribution"], answer["reasoning"], question.decisions, answer["digest"]
+        )
 
     async def observe(self, series: Series) -> None:
         """Hand over points that the worker has not seen; returns when they are taken in."""

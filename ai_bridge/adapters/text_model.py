@@ -45,7 +45,7 @@ class TextModel:
 
     def __init__(self, spec: ModelSpec, backend: Backend, templates: Templates) -> None:
         self.name, self.kind, self.spec = spec.name, spec.kind, spec
-        self._backend, self._templates = backend, templates
+        self._backend, self.templates = backend, templates
 
     def about(self) -> dict[str, Any]:
         """What is shown of it beside its settings."""
@@ -63,7 +63,7 @@ class TextModel:
             return parse_answer(text, question.decisions)
         except InvalidPrediction as wrong:
             problem = wrong.detail
-        again = repair(asked, text, problem, question.decisions, self._templates.repair)
+        again = repair(asked, text, problem, question.decisions, self.templates.repair)
         try:
             text = await self._backend.complete(again, question.decisions)
             return parse_answer(text, question.decisions)
@@ -89,9 +89,9 @@ class TextModel:
 
     async def _rendered(self, question: Question, budget: int) -> list[Message]:
         """Render in a thread, for counting takes milliseconds; once for all models alike."""
-        key = (messages, budget, self._templates)
+        key = (messages, budget, self.templates)
         if key not in question.shared:
-            work = asyncio.to_thread(messages, question, self._templates, budget, estimate)
+            work = asyncio.to_thread(messages, question, self.templates, budget, estimate)
             question.shared[key] = asyncio.ensure_future(work)
         rendered: list[Message] = await asyncio.shield(question.shared[key])
         return rendered

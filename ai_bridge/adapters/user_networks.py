@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -70,6 +70,7 @@ class Loaded:
     network: Network
     changed_ns: tuple[int, int]
     about: str
+    digest: str  # SHA-256 of config.json followed by model.safetensors, both as in the files
 
 
 class UserNetworks:
@@ -115,7 +116,7 @@ class UserNetworks:
             )
             for window, row in zip(fitting, logits, strict=True)
         ]
-        return mean_of(judged, refused)
+        return replace(mean_of(judged, refused), digest=loaded.digest)
 
     def _run(self, network: Network, batch: torch.Tensor) -> list[list[float]]:
         with torch.inference_mode():
@@ -147,7 +148,8 @@ class UserNetworks:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise InvalidRequest(f"{path.name} is {size} bytes, at most {MAX_FILE_BYTES} are read")
-        config = parse_config((folder / "config.json").read_bytes())
+        told = (folder / "config.json").read_bytes()
+        config = parse_config(told)
         with safe_open(path, framework="pt") as file:
             check_shapes(config, {n: tuple(file.get_slice(n).get_shape()) for n in file.keys()})  # noqa: SIM118
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
@@ -158,6 +160,8 @@ class UserNetworks:
         self._run(network, warm)  # the first call is the slow one
         with path.open("rb") as raw:
             digest = hashlib.file_digest(raw, "sha256").hexdigest()[:12]
+            raw.seek(0)
+            whole = hashlib.file_digest(raw, lambda: hashlib.sha256(told)).hexdigest()
         count = sum(tensor.numel() for tensor in tensors.values())
         about = f"{config.architecture} of {count} parameters on {self._device}, sha256 {digest}"
-        return Loaded(config, network, changed, about)
+        return Loaded(config, network, changed, about, whole)

@@ -183,4 +183,8 @@ class Worker:
             return {"abstained": why.detail}
         except (InvalidRequest, ValueError, RuntimeError) as wrong:
             return {"unusable": str(wrong)}
-        return {"distribution": prediction.distribution, "reasoning": prediction.reasoning}
+        return {
+            "distribution": prediction.distribution,
+            "reasoning": prediction.reasoning,
+            "digest": prediction.digest,
+        }

@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from ai_bridge.bridge import Decision
+from ai_bridge.chain import is_whole
 from ai_bridge.consensus import replay
 from ai_bridge.errors import InvalidRequest
+from ai_bridge.explaining import explanation
+from ai_bridge.impact import impact
 from ai_bridge.ports import Question
 from ai_bridge.prediction import DECISIONS
 from ai_bridge.record import outcome_event
@@ -23,11 +27,11 @@ from ai_bridge.requests import DecideRequest, ReplayRequest, parse
 from ai_bridge.series import Series
 from context.errors import NotFound
 from context.filter import Filter
-from context.ingest import make_item
 from context.packing import PackRequest
 from context.request import LatestRequest, SearchRequest, parse_latest
 from context.search import latest, search
 from server.agent import answers
+from server.agent.chain import saved_head
 from server.agent.context_calls import body_json
 from server.agent.node import Node
 from server.agent.packs import pack_newest
@@ -72,10 +76,17 @@ async def decide(node: Node, request: Request) -> Answer:
     )
     if len(asked.symbols) == 1:
         record["symbol"] = asked.symbols[0]  # so that a filter by symbol finds it
-    await node.append_items([make_item(DECISION, record, source=node.settings.node_id)])
+    record["weights_before"] = _weights(node, record)
+    record["code"] = node.code
+    record = await node.chain.append(DECISION, record)
     if decision.late:
         node.spawn(_keep_late(node, record["decision_id"], decision))
     return answers.json(record)
+
+
+def _weights(node: Node, record: dict[str, Any]) -> dict[str, float]:
+    """Learned weight of each model that was asked, now."""
+    return {vote["model"]: node.bridge.ledger.weight(vote["model"]) for vote in record["votes"]}
 
 
 async def _keep_late(node: Node, decision_id: str, decision: Decision) -> None:
@@ -131,7 +142,8 @@ def _page(
             epoch=node.log.epoch,
             clock=time.monotonic,
         )
-        kept += [d for d in map(node_decision(node), page["items"]) if _fits(d, model, symbol)]
+        items = map(msgspec.json.decode, page["items"])
+        kept += [d for d in map(node_decision(node), items) if _fits(d, model, symbol)]
         before = page["next"]
         if before is None:
             break
@@ -142,10 +154,9 @@ def _page(
 
 
 def node_decision(node: Node) -> Any:
-    """Make the function that turns an item's JSON into a decision as the API shows it."""
+    """Make the function that turns an item into a decision as the API shows it."""
 
-    def shown(raw: msgspec.Raw) -> dict[str, Any]:
-        item = msgspec.json.decode(raw)
+    def shown(item: dict[str, Any]) -> dict[str, Any]:
         decision = {**item["data"], "id": item["id"], "timestamp": item["timestamp"]}
         outcome = node.bridge.ledger.outcome_of(str(decision.get("decision_id")))
         return {**decision, "outcome": outcome}
@@ -166,23 +177,57 @@ def _fits(decision: dict[str, Any], model: str | None, symbol: str | None) -> bo
 
 
 async def decision(node: Node, request: Request) -> Answer:
-    """GET /api/context/ai/decisions/<id>."""
-    return answers.json(await _find(node, request.params["decision_id"]))
+    """GET /api/context/ai/decisions/<id>: the record, and what explains it."""
+    found = await _find(node, request.params["decision_id"])
+    shown, outcome = found.shown, found.outcome
+    if "votes" not in shown:  # somebody else's decision, stored as an item
+        return answers.json(shown)
+    impacts = impact(shown)
+    return answers.json(
+        {
+            **shown,
+            "weights": {
+                "before": shown.get("weights_before"),
+                "after": outcome.get("weights_after") if outcome else None,
+            },
+            "impact": impacts,
+            "unaltered": found.whole,
+            "explanation": explanation(shown, impacts, outcome, whole=found.whole),
+        }
+    )
 
 
-async def _find(node: Node, decision_id: str) -> dict[str, Any]:
+@dataclass(slots=True)
+class _Found:
+    """A decision as the API shows it, its outcome's entry, and whether its bytes are its own.
+
+    `whole` is None for a decision outside of the chain.
+    """
+
+    shown: dict[str, Any]
+    outcome: dict[str, Any] | None
+    whole: bool | None
+
+
+async def _find(node: Node, decision_id: str) -> _Found:
     needle = '"decision_id":' + msgspec.json.encode(decision_id).decode()
-    asked = SearchRequest(query=needle, type=DECISION, limit=1000, deadline_ms=FIND_DEADLINE_MS)
+    asked = SearchRequest(
+        query=needle, types=[DECISION, OUTCOME], limit=1000, deadline_ms=FIND_DEADLINE_MS
+    )
     found = await node.scan(
         search, node.snapshot(), asked, epoch=node.log.epoch, clock=time.monotonic
     )
-    shown = node_decision(node)
-    for raw in reversed(found["items"]):  # whoever repeats an id later does not shadow it
-        candidate: dict[str, Any] = shown(raw)
-        if candidate.get("decision_id") == decision_id:
-            late = await asyncio.to_thread(node.state.get, LATE, decision_id)
-            candidate["late_votes"] = msgspec.json.decode(late.value) if late else []
-            return candidate
+    items = [msgspec.json.decode(raw) for raw in reversed(found["items"])]
+    fitting = [item for item in items if item["data"].get("decision_id") == decision_id]
+    decided = [item for item in fitting if item["type"] == DECISION]
+    for item in decided:  # whoever repeats an id later does not shadow it
+        line = item["line"].encode()
+        late = await asyncio.to_thread(node.state.get, LATE, decision_id)
+        shown = node_decision(node)(item)
+        shown["late_votes"] = msgspec.json.decode(late.value) if late else []
+        outcomes = (each["data"] for each in fitting if each["type"] == OUTCOME)
+        ours = (data for data in outcomes if data.get("chain", {}).get("epoch") == node.log.epoch)
+        return _Found(shown, next(ours, None), is_whole(line) if node.chain.mark in line else None)
     raise NotFound(f"there is no decision {decision_id[:80]!r}")
 
 
@@ -191,7 +236,7 @@ async def outcome(node: Node, request: Request) -> Answer:
     payload = body_json(request)
     if not isinstance(payload, dict):
         raise InvalidRequest('the body must be {"outcome": ...} or {"return": ...}')
-    record = await _find(node, request.params["decision_id"])
+    record = (await _find(node, request.params["decision_id"])).shown
     if "votes" not in record:
         raise InvalidRequest("this decision was not taken by the consensus: it has no votes")
     event = outcome_event(record, payload)
@@ -201,9 +246,10 @@ async def outcome(node: Node, request: Request) -> Answer:
         if applied:
             stored = msgspec.json.encode(event)
             await asyncio.to_thread(node.state.put, OUTCOME, decision_id, stored, now=time.time())
+            before = _weights(node, record)
             ledger.apply(event, event["outcome"])
-            item = make_item(OUTCOME, event, source=node.settings.node_id)
-            await node.append_items([item])  # for people and streams; nothing is learned from it
+            weights = {"weights_before": before, "weights_after": _weights(node, record)}
+            await node.chain.append(OUTCOME, event | weights)  # nothing is learned from it
     return answers.json(
         {
             "decision_id": decision_id,
@@ -217,8 +263,28 @@ async def outcome(node: Node, request: Request) -> Answer:
 async def replay_decision(node: Node, request: Request) -> Answer:
     """POST /api/context/ai/decisions/<id>/replay."""
     asked = parse(body_json(request), ReplayRequest)
-    record = await _find(node, request.params["decision_id"])
-    return answers.json(replay(record, without=tuple(asked.without)))
+    found = await _find(node, request.params["decision_id"])
+    answer = replay(found.shown, without=tuple(asked.without))
+    return answers.json({**answer, "impact": impact(found.shown), "unaltered": found.whole})
+
+
+async def chain(node: Node, request: Request) -> Answer:
+    """GET /api/context/ai/chain: the head, to be kept elsewhere, and which history is gone."""
+    snapshot = node.snapshot()
+    head, saved = await node.chain.head(), await asyncio.to_thread(saved_head, node)
+    oldest = snapshot.oldest
+    return answers.json(
+        {
+            "epoch": node.log.epoch,
+            "seq": head.seq,
+            "hash": head.hash,
+            "saved": {"seq": saved.seq, "hash": saved.hash},
+            "dropped": [{"first": 0, "last": oldest - 1}] if oldest else [],
+            "damaged": [
+                {"first": first, "last": last} for first, last in node.archive.lost_ranges()
+            ],
+        }
+    )
 
 
 def recall_outcomes(node: Node) -> None:
@@ -234,4 +300,5 @@ CALLS = {
     "decision": decision,
     "outcome": outcome,
     "decision_replay": replay_decision,
+    "chain": chain,
 }

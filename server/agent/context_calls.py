@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from context.damage import LostBlock
-from context.errors import InvalidJson, InvalidRequest, NotFound
+from context.errors import InvalidItem, InvalidJson, InvalidRequest, NotFound
 from context.items import encode_item
 from context.packing import parse_request as parse_pack
 from context.ports import Draft
@@ -55,6 +55,9 @@ async def ingest(node: Node, request: Request) -> Answer:
         types=node.types,
         now=time.time(),
     )
+    if node.chain.mark in lines.text:
+        message = "data.chain of this log's own epoch is written by the node alone"
+        raise InvalidItem(message, [{"index": 0, "field": "data.chain", "message": message}])
     digest = hashlib.blake2b(plain, digest_size=16).digest() if key is not None else b""
     receipt = await node.append(Draft(lines.count, lines.text, key, digest, lines.heads))
     accepted = {

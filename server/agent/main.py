@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from ai_bridge.adapters.digests import code_version, digest_of
 from ai_bridge.adapters.http import Http
 from ai_bridge.adapters.kinds import Services, load_classes
 from ai_bridge.adapters.model_torch import TorchModel
@@ -85,9 +86,12 @@ def build_node(settings: Settings, *, term: int, log_: Log, state: StateStore) -
         stored.key: ModelSettings(**msgspec.json.decode(stored.value))
         for stored in state.list("model", limit=1000)
     }
-    bridge = Bridge(builtin_models(), tuned)
+    bridge = Bridge([])
+    for model in builtin_models():
+        settings_now = tuned.get(model.name, ModelSettings())
+        bridge.add(model, settings_now, digest=digest_of(model))
     if torch:
-        bridge.add(torch, tuned.get(torch.name, ModelSettings()), Guard())
+        bridge.add(torch, tuned.get(torch.name, ModelSettings()), Guard(), digest_of(torch))
     types = Types()
     for stored in state.list("type", limit=10_000, newest_first=False):
         types.register(stored.key, msgspec.json.decode(stored.value))
@@ -116,6 +120,7 @@ def build_node(settings: Settings, *, term: int, log_: Log, state: StateStore) -
         metrics=metrics,
         term=term,
         capabilities=capabilities(settings.data_dir),
+        code=code_version(),
         tokenizers={
             model: load_tokenizer(Path(path)) for model, path in settings.tokenizers.items()
         },
@@ -190,6 +195,7 @@ async def _serve(
     announce_ready(f"term {node.term}")
     start_sources(node, probe)
     await webhooks.start()
+    node.spawn(node.chain.run())
     node.spawn(follow(node))
     if node.semantic:
         node.spawn(follow_sentences(node, node.semantic))

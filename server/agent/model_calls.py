@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ai_bridge.adapters.digests import digest_of
 from ai_bridge.adapters.kinds import Absent, Added, build
 from ai_bridge.asking import Guard
 from ai_bridge.errors import BridgeError, InvalidRequest, UnknownModel
@@ -116,7 +117,7 @@ def _specs(node: Node) -> Iterator[tuple[ModelSpec, bool]]:
 
 
 def _seat(node: Node, model: Added, settings: ModelSettings) -> None:
-    node.bridge.add(model, settings, Guard())
+    node.bridge.add(model, settings, Guard(), digest_of(model))
     node.added[model.name] = model
 
 

@@ -25,6 +25,7 @@ from context.ports import Draft, Log, Receipt
 from context.snapshot import Snapshot
 from context.tensor_registry import Registry
 from context.types import Types
+from server.agent.chain import Chain
 from server.agent.metrics import AgentMetrics
 from server.agent.tickets import Tickets
 from server.config import Settings
@@ -64,6 +65,7 @@ class Node:
     term: int
     capabilities: dict[str, Any]
     tokenizers: Mapping[str, Callable[[str], int]]
+    code: str  # digest of the code that decides
     tensors: Registry = field(default_factory=Registry)
     added: dict[str, Added] = field(default_factory=dict)  # models that users added
     tickets: Tickets = field(default_factory=Tickets)
@@ -83,6 +85,7 @@ class Node:
         self._loads = ThreadPoolExecutor(self.settings.search_workers, "load")
         self.load = self._loads.submit  # reads a block ahead of the search that wants it
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.chain = Chain(self)
         self.committer = Committer(
             self.log,
             term=self.term,

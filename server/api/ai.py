@@ -72,7 +72,7 @@ OPERATIONS = (
     Operation(
         "GET",
         "/api/context/ai/decisions/<decision_id>",
-        "One decision",
+        "One decision: its record, its models' impact, its outcome, and all of it in sentences",
         call="decision",
         answers={200: "the decision", 404: "unknown"},
     ),
@@ -89,5 +89,11 @@ OPERATIONS = (
         "Recompute a decision from its record, maybe without some models",
         call="decision_replay",
         body=_REPLAY_BODY,
+    ),
+    Operation(
+        "GET",
+        "/api/context/ai/chain",
+        "The newest entry of the chain over decisions and outcomes; keep its hash elsewhere",
+        call="chain",
     ),
 )

@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable
 
+from ai_bridge.chain import Head
 from server.cli.timespec import parse_moment
 
 MAX_HITS = 10_000
@@ -20,6 +21,7 @@ DEFAULT_URL = "http://127.0.0.1:5000"
 VERBS = (
     "node",
     "reindex",
+    "verify_decisions",
     "status",
     "search",
     "tail",
@@ -36,6 +38,7 @@ OPTIONS = {
         "health_interval",
     },
     "reindex": {"data", "config", "json", "progress"},
+    "verify_decisions": {"data", "config", "url", "json", "progress", "head"},
     "status": {"url", "json"},
     "search": {
         *("url", "json", "mode", "before", "context", "invert", "count", "deadline_ms"),
@@ -49,7 +52,7 @@ OPTIONS = {
     "interactive": {"url"},
 }
 _USAGE = (
-    "--node, --reindex, --status, --search QUERY, --tail, --export FILE,\n"
+    "--node, --reindex, --verify-decisions, --status, --search QUERY, --tail, --export FILE,\n"
     "       --ai-decision SYMBOL..., --replay FILE, --emergency-stop or --interactive;\n"
     "       --help explains them"
 )
@@ -85,6 +88,13 @@ def build_parser(
     reindex = parser.add_argument_group("indexing anew (with --reindex)")
     reindex.add_argument(
         "--progress", action="store_true", help="lines of progress also where there is no terminal"
+    )
+    verify = parser.add_argument_group("verifying (with --verify-decisions)")
+    verify.add_argument(
+        "--head",
+        type=_head,
+        metavar="SEQ:HASH",
+        help="an entry that was kept elsewhere and must be in the chain",
     )
     _add_client(parser.add_argument_group("talking to a node"))
     _add_items(parser.add_argument_group("choosing items (with --search, --tail and --export)"))
@@ -145,6 +155,12 @@ def _add_verbs(parser: argparse.ArgumentParser) -> None:
         "--reindex",
         action="store_true",
         help="verify all blocks and make the n-grams again, while no node runs on --data",
+    )
+    verbs.add_argument(
+        "--verify-decisions",
+        action="store_true",
+        help="walk the chain of all decisions and find any change, of a running node at --url, "
+        "or of the files in --data while no node runs there",
     )
     verbs.add_argument("--status", action="store_true", help="how the node and its cluster are")
     verbs.add_argument("--search", metavar="QUERY", help="grep the stored context, newest first")
@@ -236,6 +252,13 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
         "--follow", action="store_true", help="show hits oldest first, then what comes"
     )
     group.add_argument("--count", action="store_true", help="only how many match")
+
+
+def _head(text: str) -> Head:
+    found = re.fullmatch(r"(\d{1,18}):([0-9a-f]{64})", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"must be SEQ:HASH with 64 hex digits (got {text[:80]!r})")
+    return Head(int(found[1]), found[2])
 
 
 def _moment(text: str) -> float:

@@ -76,6 +76,23 @@ def receiving(console: Console) -> Iterator[Callable[[int], None] | None]:
         yield lambda count: bar.update(task, completed=count)
 
 
+@contextmanager
+def verifying(console: Console, total: int | None) -> Iterator[Callable[[int, int], None]]:
+    """A function that shows items walked over and entries verified; silent elsewhere."""
+    if not console.is_terminal:
+        yield lambda items, entries: None
+        return
+    columns = (
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.completed:,.0f} items, {task.fields[entries]:,} entries"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=total, entries=0)
+        yield lambda items, entries: bar.update(task, completed=items, entries=entries)
+
+
 LINE_EVERY_S = 1.0
 
 

@@ -18,6 +18,7 @@ from server.cli.parser import FORMATS
 from server.cli.progress import receiving
 from server.cli.replay import ReplayFailed, replay
 from server.cli.screen import Screen
+from server.cli.verifying import verify_node
 
 DONE, FAILED, WRONG_ARGUMENTS, NO_NODE = 0, 1, 2, 3
 Verb = Callable[[Client, Screen, argparse.Namespace], int]
@@ -193,6 +194,7 @@ def send(client: Client, screen: Screen, args: argparse.Namespace) -> int:
 
 
 VERBS: dict[str, Verb] = {
+    "verify_decisions": verify_node,
     "status": status,
     "search": search,
     "tail": tail,

@@ -161,7 +161,7 @@ def test_the_record_is_plain_complete_and_replays() -> None:
     assert stored["symbols"] == ["X", "Y"]
     assert stored["abstained"] is False
     fields = {"model", "status", "decision", "confidence", "distribution", "weight",
-              "latency_ms", "reasoning"}  # fmt: skip
+              "latency_ms", "reasoning", "digest"}  # fmt: skip
     assert all(set(vote) == fields for vote in stored["votes"])
 
 
