@@ -21,8 +21,12 @@ FLAGS = {
     "data": "data_dir",
     "feed": "feeds",
     "health_interval": "health_interval_s",
+    "nats": "nats_url",
 }
-NODE_FLAGS = ("id", "host", "port", "data", "feed", "peers", "async_mode", "health_interval")
+NODE_FLAGS = (
+    *("id", "host", "port", "data", "feed", "peers", "async_mode", "health_interval"),
+    *("nats", "witness"),
+)
 
 
 def main() -> int:

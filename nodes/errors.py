@@ -3,7 +3,10 @@
 NodeError
 ├── DataDirInUse     409  the operator: two nodes on one data directory
 ├── DataDirUnusable  507  the operator or the disk: the directory cannot be written
-└── TermUnreadable   500  the disk: the term file is not what a node wrote
+├── TermUnreadable   500  the disk: the term file is not what a node wrote
+├── PeersWrong       400  the operator: the peers' addresses do not fit together
+├── SecretMissing    400  the operator: a cluster without its shared secret
+└── EngineMissing    500  the operator: no nats-server that is new enough
 """
 
 from __future__ import annotations
@@ -41,3 +44,23 @@ class TermUnreadable(NodeError):
     """The persisted term is damaged; guessing one could let two reigns share it."""
 
     code = "term_unreadable"
+
+
+class PeersWrong(NodeError):
+    """The addresses of the peers are malformed, clash, or leave this node out."""
+
+    code = "peers_wrong"
+    status = 400
+
+
+class SecretMissing(NodeError):
+    """A cluster needs the secret that its nodes share."""
+
+    code = "secret_missing"
+    status = 400
+
+
+class EngineMissing(NodeError):
+    """There is no nats-server on this machine that can be used."""
+
+    code = "engine_missing"

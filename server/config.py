@@ -32,8 +32,8 @@ from server.setting_kinds import (
 )
 
 PREFIX = "CONTEXT_"
-# Variables with this prefix that are no settings: the supervisor's own, and the peers' secret.
-INTERNAL = frozenset({"READY_FD", "PARENT_FD", "PARENT_PID", "SETTINGS", "CLUSTER_SECRET"})
+# Variables with this prefix that are no settings: the supervisor's own.
+INTERNAL = frozenset({"READY_FD", "PARENT_FD", "PARENT_PID", "SETTINGS"})
 
 ASYNC_MODES = ("eventlet", "threading", "gevent")
 DATA_DIR = Path("data")
@@ -86,6 +86,29 @@ class Settings:
         ListOf(r"[^\s,]+:\d{1,5}", "HOST:PORT,...", " ,"),
         (),
         "Web addresses of all nodes, this one included; empty is a single node.",
+    )
+    nats_url: str = _setting(
+        Text(r"|(nats|tls)://[^\s,]+(,(nats|tls)://[^\s,]+)*", "nats://HOST:PORT,..."),
+        "",
+        "An existing NATS cluster to use; empty runs an engine beside this node.",
+    )
+    witness: bool = _setting(
+        Flag(), False, "Whether to run the engine only: a third vote without a node's work."
+    )
+    cluster_secret: str = _setting(
+        Secret(16, 512),
+        "",
+        "What the nodes of a cluster share to know each other; needed with `peers`. Give it in "
+        "`CONTEXT_CLUSTER_SECRET` or the file.",
+    )
+    cluster_tls_cert: str = _setting(
+        Text(r".*", "a file"), "", "Certificate (PEM) of this node's engine; empty is without TLS."
+    )
+    cluster_tls_key: str = _setting(
+        Text(r".*", "a file"), "", "Private key (PEM) of that certificate."
+    )
+    cluster_tls_ca: str = _setting(
+        Text(r".*", "a file"), "", "Authority (PEM) that signed the certificates of all engines."
     )
     async_mode: str = _setting(
         Choice(*ASYNC_MODES), "eventlet", "How the web process serves many connections."

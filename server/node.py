@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def specs(settings: Settings) -> list[ChildSpec]:
-    """Children in the order they start: the web process needs the agent, and both no worker."""
+    """Children in the order they start: the web process needs the agent, the agent the engine."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     env = {SETTINGS: settings.to_json(), "PYTHONPATH": path}
 
@@ -30,18 +30,26 @@ def specs(settings: Settings) -> list[ChildSpec]:
         argv = (sys.executable, "-m", module)
         return ChildSpec(name, argv, env | more, ready_timeout_s=600, required=required)
 
+    engine = []
+    if settings.peers and not settings.nats_url:
+        engine.append(child("engine", "server.engine"))
+    if settings.witness:
+        return engine
     workers = []
     if settings.torch_worker:
         workers.append(child("worker", "server.worker", required=False))
     if settings.semantic:
         workers.append(child("semantic", "server.semantic", required=False, **ONE_THREAD))
-    return [child("agent", "server.agent"), child("web", "server.web"), *workers]
+    return [*engine, child("agent", "server.agent"), child("web", "server.web"), *workers]
 
 
 def run(settings: Settings) -> int:
     """Run the node until it is stopped; returns the exit status."""
 
     def ready(told: Mapping[str, str]) -> None:
+        if settings.witness:
+            print(f"ready: witness {settings.node_id}, engine on {told['engine']}", flush=True)
+            return
         print(f"ready: {told['web']} (node {settings.node_id}, {told['agent']})", flush=True)
 
     return run_node(specs(settings), on_ready=ready)

@@ -35,7 +35,7 @@ _ITEMS = {"type", "source", "symbol", "since", "until", "regex", "ignore_case", 
 OPTIONS = {
     "node": {
         *("id", "host", "port", "data", "config", "feed", "peers", "async_mode"),
-        "health_interval",
+        *("health_interval", "nats", "witness"),
     },
     "reindex": {"data", "config", "json", "progress"},
     "verify_decisions": {"data", "config", "url", "json", "progress", "head"},
@@ -195,6 +195,10 @@ def _add_node(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--peers", metavar="HOST:PORT,...", help="web addresses of all nodes, this one included"
+    )
+    group.add_argument("--nats", metavar="URL", help="use this NATS cluster instead of an own one")
+    group.add_argument(
+        "--witness", action="store_true", default=None, help="run the engine only: a third vote"
     )
     group.add_argument("--async-mode", metavar="MODE", help="eventlet, threading or gevent")
     group.add_argument(

@@ -21,7 +21,7 @@ INTERNAL = {
     "context_error", "bridge_error", "node_error", "storage_error", "data_dir_in_use",
     "data_dir_unusable", "term_unreadable", "feed_error", "abstained", "model_unavailable",
     "invalid_prediction", "invalid_record", "layout_too_new", "version_conflict",
-    "damaged_bytes", "block_unavailable",
+    "damaged_bytes", "block_unavailable", "peers_wrong", "secret_missing", "engine_missing",
 }  # fmt: skip
 
 
