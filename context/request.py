@@ -23,6 +23,8 @@ _ALLOWED = {
     "query": "text",
     "regex": "true or false",
     "ignore_case": "true or false",
+    "ack": "true or false",
+    "conflate": '"symbol"',
     "invert": "true or false",
     "count_only": "true or false",
     "type": "text",
@@ -127,6 +129,22 @@ class StreamRequest(Wish, frozen=True, kw_only=True):
     after: str | None = None
 
 
+class LiveRequest(StreamRequest, frozen=True, kw_only=True):
+    """Options of a stream or subscription that is pushed: how it is served besides.
+
+    `conflate`: while it is behind, of each symbol only the newest item is sent. `ack`: the client
+    acknowledges what it is sent.
+    """
+
+    conflate: Literal["symbol"] | None = None
+    ack: bool = False
+
+    def wish(self) -> bytes:
+        """What is asked for, apart from place and manner: equal for all who are sent the same."""
+        names = (name for name in StreamRequest.__struct_fields__ if name != "after")
+        return msgspec.json.encode([getattr(self, name) for name in names])
+
+
 class PollRequest(StreamRequest, frozen=True, kw_only=True):
     """Options of a long poll: those of a stream, how long to wait, and at most how many items."""
 
@@ -181,6 +199,11 @@ def parse_stream(args: Mapping[str, Any]) -> StreamRequest:
     Raises InvalidRequest naming the first wrong field.
     """
     return _parse(StreamRequest, _given(args), strict=False)
+
+
+def parse_live(args: Mapping[str, Any]) -> LiveRequest:
+    """Options of a stream or subscription that is pushed, as above."""
+    return _parse(LiveRequest, _given(args), strict=False)
 
 
 def parse_poll(args: Mapping[str, Any]) -> PollRequest:

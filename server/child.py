@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -21,3 +22,9 @@ def start_logs(settings: Settings, role: str) -> None:
     logs.configure(
         role, level=settings.log_level, log_format=settings.log_format, stream=sys.stderr
     )
+
+
+def settle() -> None:
+    """Once started: what is here stays, so that only young garbage is worth looking at."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)

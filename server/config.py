@@ -197,6 +197,23 @@ class Settings:
     webhook_timeout_s: float = _setting(
         Number(0.1, 300, whole=False), 10.0, "Seconds that a webhook's receiver may take to answer."
     )
+    max_delay_ms: float = _setting(
+        Number(0, 1000, whole=False),
+        10.0,
+        "Milliseconds that a busy node may hold items back from subscribers, to send more of them "
+        "together; 0 sends each batch by itself.",
+    )
+    max_lag_items: int = _setting(
+        Number(0, 1 << 40),
+        0,
+        "Items by which a live subscriber may fall behind before it is told of a gap and goes on "
+        "with what is new; 0 lets it read everything at its own pace.",
+    )
+    stall_s: float = _setting(
+        Number(1, 86400, whole=False),
+        60.0,
+        "Seconds after which a subscriber that accepts nothing is disconnected.",
+    )
     log_level: str = _setting(
         Choice("debug", "info", "warning", "error"), "info", "Least important lines to log."
     )

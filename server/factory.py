@@ -14,22 +14,28 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from werkzeug.exceptions import HTTPException
 
-from server import problems
+from server import problems, websocket
 from server.agent_client import AgentClient
 from server.api import ai, context, export, health, nodes, openapi, tensors, webhooks
 from server.api.operations import blueprint
+from server.beats import Beats
 from server.config import Settings
+from server.connections import Poller
 from server.dashboard import dashboard
+from server.delivery_metrics import DeliveryMetrics
 from server.express import Express
+from server.fanout import Fanout, Limits
 from server.gate import Gate
 from server.inflight import InFlight, Stopping
 from server.live import LiveFeed
 from server.logs import serving, usable_id
 from server.poll import Polls
 from server.realtime import FastJson, Realtime
+from server.sse import HEARTBEAT_S, EventStreams
 
 log = logging.getLogger(__name__)
 VERSION = "0.1.0"
+PING_S = 25  # between pings of a Socket.IO client; it has 20 s to answer
 CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
@@ -69,6 +75,14 @@ def create_app(settings: Settings, agent: AgentClient, feed: LiveFeed) -> tuple[
         polls=Polls(metrics.registry),
         in_flight=InFlight(),
     )
+    poller = Poller(settings.async_mode)
+    limits = Limits(settings.max_delay_ms, settings.max_lag_items, settings.stall_s)
+    fanout = Fanout(feed, poller, limits, DeliveryMetrics(metrics.registry))
+    heartbeats, pings = Beats(HEARTBEAT_S), Beats(PING_S)
+    app.extensions.update(
+        event_streams=EventStreams(feed, fanout, poller, heartbeats),
+        delivery=(poller, heartbeats, pings, fanout),
+    )
     operations = (
         *context.OPERATIONS,
         *export.OPERATIONS,
@@ -93,12 +107,13 @@ def create_app(settings: Settings, agent: AgentClient, feed: LiveFeed) -> tuple[
         cors_allowed_origins=[],  # says nothing of origins: the gate does, for all routes alike
         max_http_buffer_size=settings.max_body_bytes,
         http_compression=False,
+        ping_interval=PING_S,
     )
-    Realtime(socketio, agent, feed)
-    inner = _without_deflate(app.wsgi_app)
+    realtime = Realtime(socketio, agent, feed, fanout)
+    websocket.install(socketio.server.eio, poller, pings, realtime.upgraded)
     in_flight: InFlight = app.extensions["in_flight"]
     limit = settings.max_body_bytes
-    inner = Express(inner, operations, agent, in_flight, metrics.requests, limit)
+    inner = Express(app.wsgi_app, operations, agent, in_flight, metrics.requests, limit)
     app.wsgi_app = Gate(inner, settings, lambda ticket: _redeem(agent, ticket))  # type: ignore[method-assign]
     return app, socketio
 
@@ -176,14 +191,3 @@ def _detail(exc: HTTPException, status: int) -> str:
     if status == 400:
         return "the request could not be read: its body ended early or its form is damaged"
     return exc.description or exc.name
-
-
-def _without_deflate(app: Any) -> Any:
-    """Strip the browser's offer to compress WebSocket messages: a compressor a connection costs
-    some 300 KB and every message would be compressed again for each subscriber."""
-
-    def wrapped(environ: dict[str, Any], start_response: Any) -> Any:
-        environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
-        return app(environ, start_response)
-
-    return wrapped

@@ -28,6 +28,8 @@ from server.agent_client import AgentClient, AgentUnavailable
 log = logging.getLogger(__name__)
 RING_BYTES = 32 << 20
 RECONNECT_S = 0.2
+PIECE_ITEMS = 1000  # read at once for one subscriber
+PIECE_BYTES = 1 << 18
 
 _NONE = np.empty(0, dtype=np.intp)
 _piece = msgspec.msgpack.Decoder(tuple[list[tuple[int, float, bytes]], int, int]).decode
@@ -59,6 +61,11 @@ class LiveFeed:
         start = self.agent.json("as_of")
         self.epoch, self._ring = start["epoch"], Ring(RING_BYTES, newest=start["newest"])
         threading.Thread(target=self._follow, name="feed", daemon=True).start()
+
+    @property
+    def newest(self) -> int:
+        """Offset of the newest item that has come here."""
+        return self._ring.newest
 
     def after(self, offset: int) -> Sequence[Entry] | None:
         """See `Ring.after`."""
@@ -121,6 +128,7 @@ class Gap:
 
     missed_from: str
     missed_to: str
+    reason: str = ""  # where it is not that history is gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,20 +139,16 @@ class Delivery:
     offset: int
 
 
-class Subscription:
-    """One subscriber's place in the log: `next` gives what follows, once and in order."""
+class Reader:
+    """What one wish finds in the log; it keeps no place, so all with the same wish can share it."""
 
     def __init__(self, feed: LiveFeed, asked: StreamRequest) -> None:
-        """Begin after a cursor, or with what comes from now on.
-
-        Raises BadCursor for text that is no cursor or lies beyond the newest item. A cursor of
-        another epoch is no error: what was missed is told by a gap.
-        """
+        """A standing query begins to be matched. Raises BadPattern, RateLimited."""
         self._feed = feed
         self._asked = {
             name: value
-            for name, value in msgspec.structs.asdict(asked).items()
-            if value is not None and name != "after"
+            for name in StreamRequest.__struct_fields__
+            if name != "after" and (value := getattr(asked, name)) is not None
         }
         self._selection = asked.selection()
         matcher = self._selection.matcher
@@ -152,54 +156,37 @@ class Subscription:
         self._since = -1
         if matcher and not asked.invert:
             self._standing, self._since = feed.stand(self, matcher)
-        start = feed.agent.json("as_of")
-        self._pending: Gap | None = None
-        self.as_of = Cursor(feed.epoch, start["newest"])
-        self.offset = self.as_of.offset if asked.after is None else self._begin(asked.after, start)
 
-    def _begin(self, after: str, start: dict[str, Any]) -> int:
-        cursor = Cursor.parse(after)
-        if cursor.epoch != self._feed.epoch:
-            lost = Cursor(cursor.epoch, cursor.offset + 1)
-            begin = Cursor(self._feed.epoch, start["oldest"] - 1)
-            self._pending = Gap(str(lost), str(begin))
-            return begin.offset
-        if cursor.offset > start["newest"]:
-            raise BadCursor(f"cursor {cursor} lies beyond the newest item {self.as_of}")
-        return cursor.offset
+    def after(
+        self, offset: int, until: int | None = None, *, merge: bool = True
+    ) -> tuple[Delivery | Gap | None, int]:
+        """What follows `offset`, up to `until`, and where reading continues; None at the end.
 
-    def next(self, timeout_s: float) -> Delivery | Gap | None:
-        """The next matching items or gap; None when nothing came in time."""
-        if self._pending:
-            gap, self._pending = self._pending, None
-            return gap
-        deadline = time.monotonic() + timeout_s  # also while items come that do not match
-        while True:
-            entries = self._feed.after(self.offset)
-            if entries is None:
-                found = self._from_log()
-            elif entries:
-                found = self._from_ring(entries)
-            elif self._feed.wait(self.offset, max(0.0, deadline - time.monotonic())):
-                continue
-            else:
-                return None
-            if isinstance(found, Gap) or found.items:
-                return found
-            if time.monotonic() >= deadline:
-                return None
+        Reads the ring while it reaches back so far, else the log, which takes time. A piece is
+        bounded; without `merge` it is what one batch holds. Raises AgentUnavailable.
+        """
+        entries = self._feed.after(offset)
+        if entries is None:
+            return _cut(*self._from_log(offset), until)
+        if not entries or (until is not None and offset >= until):
+            return None, offset
+        return _cut(*self._from_ring(offset, entries, merge), until)
 
-    def _from_ring(self, entries: Sequence[Entry]) -> Delivery:
+    def _from_ring(
+        self, offset: int, entries: Sequence[Entry], merge: bool
+    ) -> tuple[Delivery, int]:
         items: list[tuple[int, bytes]] = []
+        size, reached = 0, offset
         for entry in entries:
             made = entry.made(self._selection, self._matching)
-            if entry.batch.first_offset <= self.offset:  # a cursor in the middle of this batch
-                made = [item for item in made if item[0] > self.offset]
+            if entry.batch.first_offset <= offset:  # a cursor in the middle of this batch
+                made = [item for item in made if item[0] > offset]
             items += made
-            self.offset = entry.batch.last_offset
-            if len(items) >= 1000:
+            reached = entry.batch.last_offset
+            size += len(entry.batch.text)
+            if len(items) >= PIECE_ITEMS or size >= PIECE_BYTES or not merge:
                 break
-        return Delivery(items, self.offset)
+        return Delivery(items, reached), reached
 
     def _matching(self, entry: Entry) -> list[tuple[int, bytes]]:
         batch, block = entry.batch, entry.block
@@ -217,14 +204,68 @@ class Subscription:
         mask = entry.block.mask(self._selection.filter, 0, entry.block.count)
         return lines if mask is None else lines[mask[lines]]
 
-    def _from_log(self) -> Delivery | Gap:
-        answer = self._feed.agent.call("read", {"args": self._asked, "after": self.offset})
+    def _from_log(self, offset: int) -> tuple[Delivery | Gap, int]:
+        answer = self._feed.agent.call("read", {"args": self._asked, "after": offset})
         if answer.status != 200:
             raise AgentUnavailable(f"history cannot be read now: {answer.body[:200]!r}")
         found, scanned_to, following = _piece(answer.body)
-        epoch, missed_from = self._feed.epoch, self.offset + 1
+        epoch, missed_from = self._feed.epoch, offset + 1
         if following > missed_from:
-            self.offset = following - 1
-            return Gap(f"{epoch}:{missed_from}", f"{epoch}:{following - 1}")
-        self.offset = scanned_to
-        return Delivery([(o, encode_item(epoch, o, at, line)) for o, at, line in found], scanned_to)
+            return Gap(f"{epoch}:{missed_from}", f"{epoch}:{following - 1}"), following - 1
+        items = [(o, encode_item(epoch, o, at, line)) for o, at, line in found]
+        return Delivery(items, scanned_to), scanned_to
+
+
+def _cut(found: Delivery | Gap, reached: int, until: int | None) -> tuple[Delivery | Gap, int]:
+    if until is None or reached <= until or isinstance(found, Gap):
+        return found, reached
+    return Delivery([item for item in found.items if item[0] <= until], until), until
+
+
+class Place:
+    """Where a subscriber begins: after a cursor, or with what comes from now on."""
+
+    def __init__(self, feed: LiveFeed, after: str | None) -> None:
+        """Raises BadCursor for text that is no cursor or lies beyond the newest item. A cursor of
+        another epoch is no error: what was missed is told by a gap.
+        """
+        start = feed.agent.json("as_of")
+        self.gap: Gap | None = None
+        self.as_of = Cursor(feed.epoch, start["newest"])
+        self.offset = self.as_of.offset
+        if after is None:
+            return
+        cursor = Cursor.parse(after)
+        if cursor.epoch != feed.epoch:
+            lost = Cursor(cursor.epoch, cursor.offset + 1)
+            begin = Cursor(feed.epoch, start["oldest"] - 1)
+            self.gap, self.offset = Gap(str(lost), str(begin)), begin.offset
+        elif cursor.offset > start["newest"]:
+            raise BadCursor(f"cursor {cursor} lies beyond the newest item {self.as_of}")
+        else:
+            self.offset = cursor.offset
+
+
+class Subscription:
+    """One subscriber's place in the log: `next` gives what follows, once and in order."""
+
+    def __init__(self, feed: LiveFeed, asked: StreamRequest) -> None:
+        """Errors as `Reader` and `Place`."""
+        self._feed = feed
+        self._reader = Reader(feed, asked)
+        place = Place(feed, asked.after)
+        self.as_of, self.offset, self._pending = place.as_of, place.offset, place.gap
+
+    def next(self, timeout_s: float) -> Delivery | Gap | None:
+        """The next matching items or gap; None when nothing came in time."""
+        if self._pending:
+            gap, self._pending = self._pending, None
+            return gap
+        deadline = time.monotonic() + timeout_s  # also while items come that do not match
+        while True:
+            found, self.offset = self._reader.after(self.offset)
+            if isinstance(found, Gap) or (found and found.items):
+                return found
+            left = deadline - time.monotonic()
+            if left <= 0 or (found is None and not self._feed.wait(self.offset, left)):
+                return None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,15 +13,19 @@ from flask_socketio import SocketIO
 
 from context.errors import InvalidRequest
 from context.items import Batch
-from context.request import parse_stream
+from context.request import LiveRequest, parse_live
 from server import problems
 from server.agent_client import AgentClient, AgentUnavailable, CallFailed
-from server.live import Gap, LiveFeed, Subscription
+from server.connections import REFUSED, TAKEN
+from server.fanout import Fanout
+from server.forms import Emitted, Form, SocketIo
+from server.groups import Follower, Home
+from server.live import LiveFeed
+from server.websocket import Session
 
 log = logging.getLogger(__name__)
 MAX_SUBSCRIPTIONS = 100  # of one connection
-CREDIT = 8  # packets that may wait for one client; its subscriptions pause above
-PAUSE_S = 0.02
+CREDIT = 8  # packets that may wait for one client, or for its acknowledgement
 
 
 class FastJson:
@@ -40,12 +42,47 @@ class FastJson:
         return msgspec.json.decode(text)
 
 
+class Emitter:
+    """The way to a follower through python-socketio: who polls, and who acknowledges."""
+
+    def __init__(self, io: SocketIO, engine: Any, sid: str, fanout: Fanout, *, ack: bool) -> None:
+        self._io, self._engine, self._sid, self._fanout = io, engine, sid, fanout
+        self._ack, self._unacknowledged = ack, 0
+        self._call: Callable[[], None] | None = None
+
+    def offer(self, frame: tuple[str, dict[str, Any]]) -> int:
+        """Emit an event, if this client has taken enough of those before."""
+        if self._engine.queue.qsize() >= CREDIT or self._unacknowledged >= CREDIT:
+            return REFUSED
+        name, event = frame
+        if self._ack:
+            self._unacknowledged += 1
+            self._io.emit(name, event, to=self._sid, callback=self._acknowledged)
+        else:
+            self._io.emit(name, event, to=self._sid)
+        return TAKEN
+
+    def when_free(self, call: Callable[[], None]) -> None:
+        """Call when it has acknowledged, or in a moment: a queue does not tell."""
+        if self._unacknowledged >= CREDIT:
+            self._call = call
+        else:
+            self._fanout.later(call)
+
+    def _acknowledged(self, *_: Any) -> None:
+        self._unacknowledged -= 1
+        call, self._call = self._call, None
+        if call:
+            call()
+
+
 class Realtime:
     """Handlers of the default namespace."""
 
-    def __init__(self, socketio: SocketIO, agent: AgentClient, feed: LiveFeed) -> None:
-        self._io, self._agent, self._feed = socketio, agent, feed
-        self._subscriptions: dict[str, dict[str, Subscription]] = {}
+    def __init__(self, socketio: SocketIO, agent: AgentClient, feed: LiveFeed, fanout: Fanout):
+        self._io, self._agent, self._feed, self._fanout = socketio, agent, feed, fanout
+        self._subscriptions: dict[str, dict[str, tuple[Follower, LiveRequest]]] = {}
+        self._asked: dict[str, int] = {}  # how many subscriptions a connection has ever asked for
         self._term = 0  # of the leader last told
         for name in ("subscribe", "unsubscribe", "ingest", "search", "decide"):
             socketio.on_event(name, _acknowledged(getattr(self, f"_{name}")))
@@ -53,28 +90,52 @@ class Realtime:
         socketio.on_event("disconnect", self._disconnect)
         feed.on_batch(self._announce)
 
+    def upgraded(self, engine_sid: str) -> None:
+        """A client goes on by WebSocket: from now on it is sent the frames of everybody."""
+        sid = self._io.server.manager.sid_from_eio_sid(engine_sid, "/")
+        for name, (follower, asked) in list(self._subscriptions.get(sid, {}).items()):
+            if not asked.ack:
+                self._fanout.move(follower, self._home(sid, name, asked))
+
     def _connect(self, auth: Any = None) -> None:
-        self._subscriptions[_sid()] = {}
+        self._subscriptions[_sid()], self._asked[_sid()] = {}, 0
         self._tell_leader(to=_sid())
 
     def _disconnect(self, *_: Any) -> None:
-        self._subscriptions.pop(_sid(), None)
+        self._asked.pop(_sid(), None)
+        for follower, _asked in self._subscriptions.pop(_sid(), {}).values():
+            self._fanout.leave(follower)
 
     def _subscribe(self, asked: Any = None) -> dict[str, Any]:
-        sid, wish = _sid(), _object(asked or {})
+        sid, wish = _sid(), parse_live(_object(asked or {}))
         mine = self._subscriptions[sid]
         if len(mine) >= MAX_SUBSCRIPTIONS:
             raise InvalidRequest(f"a connection may hold {MAX_SUBSCRIPTIONS} subscriptions")
-        subscription = Subscription(self._feed, parse_stream(wish))
-        name = f"s{secrets.token_hex(6)}"
-        mine[name] = subscription
-        threading.Thread(target=self._pump, args=(sid, name, subscription), daemon=True).start()
-        return {"subscription": name, "as_of": str(subscription.as_of)}
+        # Not a name of its own: who asks for the same as others is sent the same bytes.
+        self._asked[sid] += 1
+        name = f"s{self._asked[sid]}"
+        home = self._home(sid, name, wish)
+        follower, place = self._fanout.prepare(wish, home.form)
+        mine[name] = follower, wish
+        self._fanout.begin(follower, home.link)
+        return {"subscription": name, "as_of": str(place.as_of)}
+
+    def _home(self, sid: str, name: str, asked: LiveRequest) -> Home:
+        server = self._io.server
+        engine = server.eio.sockets[server.manager.eio_sid_from_sid(sid, "/")]
+        form: Form
+        if isinstance(engine.queue, Session) and not asked.ack:
+            form = SocketIo(self._feed.epoch, name)
+            return Home(asked, form, engine.queue.connection)
+        form = Emitted(self._feed.epoch, name)
+        return Home(asked, form, Emitter(self._io, engine, sid, self._fanout, ack=asked.ack))
 
     def _unsubscribe(self, asked: Any = None) -> dict[str, Any]:
         name = _object(asked).get("subscription")
-        if self._subscriptions[_sid()].pop(str(name), None) is None:
+        mine = self._subscriptions[_sid()].pop(str(name), None)
+        if mine is None:
             raise InvalidRequest(f"there is no subscription {str(name)[:40]!r} here")
+        self._fanout.leave(mine[0])
         return {"subscription": name}
 
     def _ingest(self, asked: Any = None) -> dict[str, Any]:
@@ -102,47 +163,6 @@ class Realtime:
             leader = {"id": node["id"], "url": node["url"], "term": nodes["term"]}
             self._io.emit("leader", leader, **to)
             self._term = nodes["term"]
-
-    def _pump(self, sid: str, name: str, subscription: Subscription) -> None:
-        """Send what the subscription gives, as fast as this client takes it."""
-        self._feed.subscribers += 1
-        try:
-            while self._wanted(sid, name):
-                if self._waiting(sid) >= CREDIT:
-                    self._io.sleep(PAUSE_S)
-                    continue
-                try:
-                    self._push(sid, name, subscription)
-                except AgentUnavailable:
-                    self._io.sleep(0.2)  # it is restarted; nothing is lost, the cursor stands
-        finally:
-            self._feed.subscribers -= 1
-
-    def _push(self, sid: str, name: str, subscription: Subscription) -> None:
-        found = subscription.next(timeout_s=15)
-        if found is None or not self._wanted(sid, name):
-            return
-        if isinstance(found, Gap):
-            gap = {"missed_from": found.missed_from, "missed_to": found.missed_to}
-            self._io.emit("gap", {"subscription": name, **gap}, to=sid)
-            return
-        items = [msgspec.Raw(item) for _, item in found.items]
-        cursor = f"{self._feed.epoch}:{found.items[-1][0]}"
-        event = {"subscription": name, "cursor": cursor, "items": items}
-        self._io.emit("context", event, to=sid)
-
-    def _wanted(self, sid: str, name: str) -> bool:
-        return name in self._subscriptions.get(sid, ())
-
-    def _waiting(self, sid: str) -> int:
-        """Packets in this client's queue; python-engineio does not bound it."""
-        server = self._io.server
-        try:
-            client = server.eio.sockets[server.manager.eio_sid_from_sid(sid, "/")]
-        except KeyError:
-            return 0
-        waiting: int = client.queue.qsize()
-        return waiting
 
     def _announce(self, batch: Batch) -> None:
         """Tell everybody of the consensus' decisions, an emergency stop and a new term, unasked."""

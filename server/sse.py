@@ -1,51 +1,81 @@
-"""Server-Sent Events (WHATWG HTML, section 9.2): frames, and the stream of one subscriber."""
+"""Server-Sent Events (WHATWG HTML, section 9.2): the stream of one follower."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
-import msgspec
 from flask import Response, current_app, request
 
 from context.errors import InvalidRequest
-from context.request import parse_stream
-from server.live import Delivery, Gap, LiveFeed, Subscription
+from context.request import parse_live
+from server.beats import Beats
+from server.connections import Connection, Poller
+from server.fanout import Fanout
+from server.forms import EventStream
+from server.groups import Follower
+from server.live import LiveFeed
 from server.multiplex import Multiplex, encode, parse_subscriptions
+from server.takeover import CARRIER, Carrier
 
 HEARTBEAT_S = 15.0
 RETRY_MS = 1000
+NOT_KEPT = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+# The end of the connection ends the answer: without chunks a frame is the same for everybody.
+HEADERS = NOT_KEPT | {"Connection": "close"}
 
 
-def encode_items(epoch: str, delivery: Delivery) -> bytes:
-    """One `context` event an item. Item JSON holds no raw newline, so one data line is enough."""
-    return b"".join(
-        b"event: context\nid: %b:%d\ndata: %b\n\n" % (epoch.encode(), offset, item)
-        for offset, item in delivery.items
-    )
+class EventStreams:
+    """Serves event streams on connections taken over from the WSGI server."""
+
+    def __init__(self, feed: LiveFeed, fanout: Fanout, poller: Poller, heartbeats: Beats) -> None:
+        self._feed, self._fanout, self._poller = feed, fanout, poller
+        self._heartbeats = heartbeats
+
+    def view(self) -> Response:
+        """GET /api/context/stream."""
+        # An EventSource that reconnects sends both: the header is newer than the address.
+        args = request.args.to_dict()
+        args["after"] = request.headers.get("Last-Event-ID") or args.get("after") or ""
+        many = request.args.getlist("subscription")
+        if many:
+            frames = _many(self._feed, args, many)
+            return Response(frames, mimetype="text/event-stream", headers=NOT_KEPT)
+        asked = parse_live(args)
+        if asked.ack:
+            raise InvalidRequest("ack goes with Socket.IO only: events cannot be acknowledged")
+        if request.method != "HEAD":
+            carrier: Carrier = request.environ[CARRIER]
+            follower, _ = self._fanout.prepare(asked, EventStream(self._feed.epoch))
+            carrier.begin = partial(self._begin, follower)
+        return Response(mimetype="text/event-stream", headers=HEADERS)
+
+    def _begin(
+        self, follower: Follower, sock: socket.socket, head: bytes, left: Callable[[], None]
+    ) -> None:
+        connection = Connection(sock, self._poller)
+
+        def on_close() -> None:
+            self._fanout.leave(follower)
+            left()
+
+        connection.on_close = on_close
+        connection.post(head + b"retry: %d\n\n" % RETRY_MS)
+        self._poller.add(connection)
+        self._heartbeats.add(partial(_heartbeat, connection))
+        self._fanout.begin(follower, connection)
 
 
-def encode_gap(gap: Gap) -> bytes:
-    """The `gap` event; its id is where reading continues, so a reconnect tells no gap twice."""
-    data = msgspec.json.encode({"missed_from": gap.missed_from, "missed_to": gap.missed_to})
-    return b"event: gap\nid: %b\ndata: %b\n\n" % (gap.missed_to.encode(), data)
+def _heartbeat(connection: Connection) -> bool:
+    connection.offer(b":\n\n")
+    return connection.open
 
 
 def stream() -> Response:
     """GET /api/context/stream."""
-    feed: LiveFeed = current_app.extensions["live_feed"]
-    # An EventSource that reconnects sends both: the header is newer than the address.
-    args = request.args.to_dict()
-    args["after"] = request.headers.get("Last-Event-ID") or args.get("after") or ""
-    many = request.args.getlist("subscription")
-    if many:
-        frames = _many(feed, args, many)
-    else:
-        frames = _frames(feed, Subscription(feed, parse_stream(args)))
-    return Response(
-        frames,
-        mimetype="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    streams: EventStreams = current_app.extensions["event_streams"]
+    return streams.view()
 
 
 def _many(feed: LiveFeed, args: Mapping[str, str], subscriptions: Sequence[str]) -> Iterator[bytes]:
@@ -62,21 +92,5 @@ def _merged(feed: LiveFeed, together: Multiplex) -> Iterator[bytes]:
         yield b"retry: %d\n\n" % RETRY_MS
         while True:
             yield encode(feed.epoch, together.next(HEARTBEAT_S)) or b":\n\n"
-    finally:
-        feed.subscribers -= 1
-
-
-def _frames(feed: LiveFeed, subscription: Subscription) -> Iterator[bytes]:
-    feed.subscribers += 1
-    try:
-        yield b"retry: %d\n\n" % RETRY_MS
-        while True:
-            found = subscription.next(HEARTBEAT_S)
-            if found is None:
-                yield b":\n\n"
-            elif isinstance(found, Gap):
-                yield encode_gap(found)
-            else:
-                yield encode_items(feed.epoch, found)
     finally:
         feed.subscribers -= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from nodes.adapters.parent import announce_ready, announce_refused, die_with_parent
 from server import runtime
-from server.child import read_settings, start_logs
+from server.child import read_settings, settle, start_logs
 
 die_with_parent()
 settings = read_settings()
@@ -40,6 +40,9 @@ def main() -> None:
     _wait_for(agent)
     feed.start()
     app, _ = create_app(settings, agent, feed)
+    for part in app.extensions["delivery"]:
+        part.start()
+    settle()
     announce_ready(f"http://{settings.host}:{sock.getsockname()[1]}/")
     runtime.serve(app, sock, settings.async_mode, busy=app.extensions["in_flight"].drain)
 

@@ -6,7 +6,6 @@ Nothing here imports eventlet or torch: heartbeats must not wait for a page or a
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -54,7 +53,7 @@ from server.agent.semantic_follower import follow_sentences
 from server.agent.sources import start_sources
 from server.agent.tensor_follower import follow
 from server.agent.webhook_calls import Webhooks
-from server.child import read_settings, start_logs
+from server.child import read_settings, settle, start_logs
 from server.config import Settings
 from server.paths import agent_socket, semantic_socket, worker_socket
 from server.semantic.client import SemanticClient
@@ -188,8 +187,7 @@ async def _serve(
     await asyncio.to_thread(load_classes, node.settings.model_modules)
     await asyncio.to_thread(model_calls.recall_models, node)
     node.sealer.start(node.index.block)
-    gc.freeze()  # what is here stays; young garbage is all that is worth looking at
-    gc.set_threshold(50_000, 20, 50)
+    settle()
     node.not_ready = None
     log.info("ready", extra={"term": node.term, "items": node.snapshot().newest + 1})
     announce_ready(f"term {node.term}")

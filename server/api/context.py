@@ -28,6 +28,11 @@ _MANY = (
         "options as in an address, encoded",
     ),
 )
+_MANNER = (
+    Param(
+        "conflate", "`symbol`: while behind, only the newest item of each symbol, after `folded`"
+    ),
+)
 _RESUME = (
     Param("Last-Event-ID", "cursor, as EventSource sends it; wins over `after`", where="header"),
 )
@@ -100,7 +105,7 @@ OPERATIONS = (
         "/api/context/stream",
         "Follow live as Server-Sent Events, or resume from a cursor",
         view=stream,
-        params=(*FILTERS, *TIMES, *_STANDING, *_MANY, *_RESUME),
+        params=(*FILTERS, *TIMES, *_STANDING, *_MANNER, *_MANY, *_RESUME),
         media="text/event-stream",
     ),
     Operation(

@@ -25,7 +25,7 @@ BROKEN = {
     "forget_keys": ("is stored 2 times", "was answered"),
     "forget_keys_at_the_start": ("is stored 2 times",),
     "lose_the_last_item": ("is stored 2 times", "is lost: acknowledged"),
-    "skip_at_the_hand_over": ("late: offsets",),
+    "skip_the_hand_over_check": ("late: offsets",),
     "repeat_at_the_hand_over": ("late: offset", "came again or late"),
 }
 

@@ -83,40 +83,29 @@ def lose_the_last_item(module: Any) -> None:
     module.SqliteLog._append_one = broken
 
 
-def _at_the_hand_over(module: Any, act: Callable[[Any, Any], None]) -> None:
-    """Act once for each subscription, when it goes from history on to what is live."""
-    history, live = module.Subscription._from_log, module.Subscription._from_ring
-
-    def from_log(self: Any) -> Any:
-        self.was_behind = True
-        return history(self)
-
-    def from_ring(self: Any, entries: Any) -> Any:
-        if getattr(self, "was_behind", False):
-            self.was_behind = False
-            act(self, entries)
-            return module.Delivery([], self.offset)
-        return live(self, entries)
-
-    module.Subscription._from_log, module.Subscription._from_ring = from_log, from_ring
-
-
-def skip_at_the_hand_over(module: Any) -> None:
-    """The first live batch after history is not delivered."""
-
-    def act(subscription: Any, entries: Any) -> None:
-        subscription.offset = entries[0].batch.last_offset
-
-    _at_the_hand_over(module, act)
+def skip_the_hand_over_check(module: Any) -> None:
+    """Whoever comes is live at once, also while it is behind."""
+    module.Group.is_level = lambda *_: True
 
 
 def repeat_at_the_hand_over(module: Any) -> None:
     """The last items of history are delivered once more."""
+    settle, seen = module.Group.settle, set()
 
-    def act(subscription: Any, entries: Any) -> None:
-        subscription.offset = max(-1, subscription.offset - 10)
+    def broken(self: Any, follower: Any) -> Any:
+        if self.is_level(follower) and follower not in seen:
+            seen.add(follower)
+            follower.offset = max(-1, follower.offset - 10)
+        return settle(self, follower)
 
-    _at_the_hand_over(module, act)
+    module.Group.settle = broken
+
+
+def send_after_a_refusal(module: Any) -> None:
+    """A frame that a connection did not take is taken for sent."""
+    module.Connection.offer = lambda self, frame, whole=module.Connection.offer: (
+        0 * whole(self, frame)
+    )
 
 
 _MODULES = {
@@ -125,8 +114,9 @@ _MODULES = {
     forget_keys: "context.adapters.log_sqlite",
     forget_keys_at_the_start: "context.adapters.log_sqlite",
     lose_the_last_item: "context.adapters.log_sqlite",
-    skip_at_the_hand_over: "server.live",
-    repeat_at_the_hand_over: "server.live",
+    skip_the_hand_over_check: "server.groups",
+    repeat_at_the_hand_over: "server.groups",
+    send_after_a_refusal: "server.connections",
 }
 
 

@@ -1,0 +1,111 @@
+"""What deliveries look like on the wire: one frame for all who follow the same wish in one form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from server.live import Gap
+from server.websocket import frame
+
+FRAME_BYTES = 1 << 16  # of items in a frame, unless one alone is larger
+Items = Sequence[tuple[int, bytes]]  # offset, item JSON
+
+
+class Form(Protocol):
+    """How one transport writes. Equal and hashable by what it writes."""
+
+    def items(self, items: Items, folded: int) -> Any:
+        """A frame of items in order; `folded` more were left out for newer ones."""
+
+    def gap(self, gap: Gap) -> Any:
+        """A frame that tells of a gap."""
+
+
+def pieces(items: Items) -> Iterator[Items]:
+    """The items in runs that make frames of a bounded size."""
+    first, size = 0, 0
+    for i, (_, item) in enumerate(items):
+        if size and size + len(item) > FRAME_BYTES:
+            yield items[first:i]
+            first, size = i, 0
+        size += len(item)
+    if size:
+        yield items if not first else items[first:]
+
+
+def told(gap: Gap) -> dict[str, str]:
+    """A gap as clients are told; a `reason` where it is not that history is gone."""
+    document = {"missed_from": gap.missed_from, "missed_to": gap.missed_to}
+    return document | ({"reason": gap.reason} if gap.reason else {})
+
+
+@dataclass(frozen=True, slots=True)
+class EventStream:
+    """Server-Sent Events: one event an item. Item JSON holds no raw newline: one line is enough."""
+
+    epoch: str
+
+    def items(self, items: Items, folded: int) -> bytes:
+        """One `context` event an item, and before them `folded` where some were left out."""
+        epoch = self.epoch.encode()
+        events = b"".join(
+            [
+                b"event: context\nid: %b:%d\ndata: %b\n\n" % (epoch, offset, item)
+                for offset, item in items
+            ]
+        )
+        return b'event: folded\ndata: {"folded":%d}\n\n%b' % (folded, events) if folded else events
+
+    def gap(self, gap: Gap) -> bytes:
+        """The `gap` event; its id is where reading continues: no reconnect tells it twice."""
+        return b"event: gap\nid: %b\ndata: %b\n\n" % (
+            gap.missed_to.encode(),
+            msgspec.json.encode(told(gap)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SocketIo:
+    """A Socket.IO event as its frame on a WebSocket."""
+
+    epoch: str
+    subscription: str
+
+    def items(self, items: Items, folded: int) -> bytes:
+        """A `context` event."""
+        head = '42["context",{"subscription":"%s","cursor":"%s:%d",%s"items":['
+        more = f'"folded":{folded},' if folded else ""
+        values = (self.subscription, self.epoch, items[-1][0], more)
+        body = [(head % values).encode(), b",".join([item for _, item in items]), b"]}]"]
+        return frame(b"".join(body))
+
+    def gap(self, gap: Gap) -> bytes:
+        """A `gap` event."""
+        event = ["gap", {"subscription": self.subscription, **told(gap)}]
+        return frame(b"42" + msgspec.json.encode(event))
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """Name and argument of a Socket.IO event, for python-socketio to write: polling, or acks."""
+
+    epoch: str
+    subscription: str
+
+    def items(self, items: Items, folded: int) -> tuple[str, dict[str, Any]]:
+        """A `context` event; items pass through without being decoded."""
+        event: dict[str, Any] = {
+            "subscription": self.subscription,
+            "cursor": f"{self.epoch}:{items[-1][0]}",
+        }
+        if folded:
+            event["folded"] = folded
+        return "context", event | {"items": [msgspec.Raw(item) for _, item in items]}
+
+    def gap(self, gap: Gap) -> tuple[str, dict[str, Any]]:
+        """A `gap` event."""
+        return "gap", {"subscription": self.subscription, **told(gap)}

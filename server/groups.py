@@ -1,0 +1,158 @@
+"""Followers with one wish in one form, who are sent the same bytes at the same time.
+
+Invariants, which give every follower every item of its wish once and in order:
+
+* A group has a cursor, and so has each follower that is not a member. A member's is the group's.
+* Members are offered every frame of the group as it is made, and leave it if they do not take it
+  whole; their cursor is then before the frame, or behind it where its rest waits in the connection.
+* A follower becomes a member only while its cursor equals the group's and no frame is being sent.
+* Whoever is behind reads on from its own cursor: the ring, else the log, never beyond the group's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from context.request import LiveRequest
+from server import runtime
+from server.connections import PARTLY
+from server.forms import Form, pieces
+from server.live import Gap, Place, Reader
+
+
+class Link(Protocol):
+    """The way to one follower."""
+
+    def offer(self, frame: Any) -> int:
+        """TAKEN, PARTLY (the rest follows by itself) or REFUSED; never waits."""
+
+    def when_free(self, call: Callable[[], None]) -> None:
+        """Call once when a frame may be offered again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where and how a follower is served."""
+
+    asked: LiveRequest
+    form: Form
+    link: Link
+
+
+class Follower:
+    """One subscription. `offset` is its cursor while it is no member of its group.
+
+    It is always in exactly one place: a member, parked, in the queue of who is behind or in the
+    hands of who serves that, or waiting for its link.
+    """
+
+    __slots__ = ("conflate", "gap", "gone", "group", "home", "link", "offer", "offset", "was_live")
+
+    def __init__(self, group: Group, place: Place, *, conflate: bool) -> None:
+        self.group, self.offset, self.gap = group, place.offset, place.gap
+        self.conflate = conflate
+        self.was_live = self.gone = False
+        self.home: Home | None = None  # where it is to go on
+        self.link: Link
+        self.offer: Callable[[Any], int]
+
+
+class Group:
+    """Followers with one wish in one form."""
+
+    def __init__(self, key: tuple[bytes, Form], reader: Reader, offset: int) -> None:
+        self.key, self.reader, self.offset = key, reader, offset
+        self.form = key[1]
+        self.followers = 0  # members or not
+        self._reached = offset  # what was read; `offset` is what was sent
+        self._members: dict[Follower, None] = {}
+        self._parked: list[Follower] = []
+        self._sending = False
+        self._lock = runtime.real_lock()  # over nothing that could wait
+
+    def settle(self, follower: Follower) -> bool:
+        """Take in a follower that has reached the group, or park one that is ahead of it.
+
+        False where it is behind, and has to go on by itself.
+        """
+        with self._lock:
+            if follower.gone:
+                return True
+            if follower.home or not self.is_level(follower):
+                return False
+            if self._sending or follower.offset > self.offset:
+                self._parked.append(follower)
+            else:
+                self._members[follower] = None
+            return True
+
+    def is_level(self, follower: Follower) -> bool:
+        """Whether it has all that the group was sent: the check on which no gap depends."""
+        return follower.offset >= self.offset
+
+    def leave(self, follower: Follower) -> None:
+        """Send it nothing more."""
+        with self._lock:
+            follower.gone = True
+            self._members.pop(follower, None)
+
+    def rehome(self, follower: Follower, home: Home) -> bool:
+        """Make it go on elsewhere, in its next step; True where that has to be asked for."""
+        while True:
+            with self._lock:
+                if not self._sending:
+                    follower.home = home
+                    if self._members.pop(follower, self) is not None:
+                        return False
+                    follower.offset = self.offset
+                    return True
+            time.sleep(0.001)  # only then it is certain how far it has come
+
+    def advance(self, until: int, *, merge: bool, breathe: Callable[[], None]) -> Advance:
+        """Send what is new to the members; returns who has left, and who may try to come in."""
+        done = Advance([], [])
+        while True:
+            found, reached = self.reader.after(self._reached, until, merge=merge)
+            if found is None:
+                break
+            if isinstance(found, Gap):
+                self._send(self.form.gap(found), reached, done, breathe)
+            else:
+                for piece in pieces(found.items):
+                    self._send(self.form.items(piece, 0), piece[-1][0], done, breathe)
+            self._reached = reached
+            with self._lock:
+                self.offset = reached
+        with self._lock:
+            done.arriving, self._parked = self._parked, []
+        return done
+
+    def _send(self, frame: Any, reaches: int, done: Advance, breathe: Callable[[], None]) -> None:
+        with self._lock:
+            self._sending, members = True, list(self._members)
+        left = []
+        for number, follower in enumerate(members, 1):
+            taken = follower.offer(frame)
+            if taken:
+                left.append((follower, reaches if taken == PARTLY else self.offset))
+            if not number % 256:
+                breathe()
+        with self._lock:
+            for follower, offset in left:
+                if self._members.pop(follower, self) is None:
+                    follower.offset = offset
+                    done.left.append(follower)
+            self.offset, self._sending = reaches, False
+        done.sent += len(members) - len(left)
+
+
+@dataclass
+class Advance:
+    """What one round has done with a group's followers."""
+
+    left: list[Follower]
+    arriving: list[Follower]
+    sent: int = 0
