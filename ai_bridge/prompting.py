@@ -34,6 +34,10 @@ class Templates:
     repair: str
 
 
+class _Placed(msgspec.Struct):
+    offset: int
+
+
 class _Packed(msgspec.Struct):
     items: list[msgspec.Raw]
     as_of: str
@@ -71,11 +75,13 @@ def _context(packed: bytes, budget: int, count: Count) -> tuple[str, str]:
     if not packed:
         return "", ""
     whole = msgspec.json.decode(packed, type=_Packed)
-    newest_first = [(n, bytes(whole.items[n]), bytes(whole.items[n]))
-                    for n in range(len(whole.items) - 1, -1, -1)]  # fmt: skip
-    request = PackRequest(format="prompt", budget_tokens=budget, limit=10_000)
+    newest_first = [
+        (msgspec.json.decode(raw, type=_Placed).offset, bytes(raw), bytes(raw))
+        for raw in reversed(whole.items)
+    ]
+    request = PackRequest(format="prompt", budget_tokens=budget, limit=10_000, stable=True)
     fitted = msgspec.json.decode(pack(newest_first, request, count, "", whole.as_of).body)
-    about, _, lines = fitted["prompt"].partition("\n")
+    lines, _, about = fitted["prompt"].rstrip("\n").rpartition("\n")
     return about, lines
 
 

@@ -6,21 +6,28 @@ chosen items can lie. The budget holds for the whole rendered text with its fram
 where that is more than the sum of its pieces, the oldest items go. Where not even the frame fits,
 the text is empty. What was left out is always told.
 
+With `rank` "relevant" choosing goes from the most relevant item on (`context.choosing`); `fold` and
+`quotas` pass over near-duplicates and what is too much of one type. With `stable` the beginning of
+the text stays as items come: nothing is skipped, the window's start moves in steps, and what
+changes comes last.
+
 The same content gives the same bytes and so the same `context_id`, which is their digest.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from context.choosing import Candidate, Gate, by_relevance, grouped, stable_start, type_of
 from context.errors import InvalidRequest
 
 MAX_MISSES = 16
@@ -28,6 +35,7 @@ MAX_TEXT_CHARS = 16 * 1024 * 1024  # of all chosen items; 10,000 of the largest 
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 _Names = Annotated[list[_Name], msgspec.Meta(max_length=100)]
+_FEW = msgspec.Meta(max_length=100)
 _PATH = re.compile(r"at `\$\.(\w+)")
 _PLAIN = re.compile(r"[\w.:/@+-]{1,200}")
 
@@ -43,6 +51,10 @@ ALLOWED = {
     "budget_tokens": "an integer from 1 to 10000000, or null",
     "query": "text of 1 to 4096 characters, or null",
     "format": '"items", "prompt" or "messages"',
+    "rank": '"newest" or "relevant"; relevant goes without stable',
+    "fold": "true or false",
+    "quotas": "at most 100 type names, each with the most items of it, or null",
+    "stable": "true or false",
 }
 
 
@@ -56,6 +68,10 @@ class PackRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fiel
     budget_tokens: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] | None = None
     query: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)] | None = None
     format: Literal["items", "prompt", "messages"] = "items"
+    rank: Literal["newest", "relevant"] = "newest"
+    fold: bool = False
+    quotas: Annotated[dict[str, Annotated[int, msgspec.Meta(ge=0)]], _FEW] | None = None
+    stable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +94,10 @@ def parse_request(body: object) -> PackRequest:
             allowed = ", ".join(ALLOWED)
             raise _refused(str(name)[:80], f"is not known; the fields are {allowed}")
     try:
-        return msgspec.convert(body, PackRequest)
+        request = msgspec.convert(body, PackRequest)
+        if request.stable and request.rank == "relevant":
+            raise _refused("rank", f"is 'relevant'; allowed: {ALLOWED['rank']}")
+        return request
     except msgspec.ValidationError as exc:
         path = _PATH.search(str(exc))
         name = path[1] if path else ""
@@ -87,36 +106,62 @@ def parse_request(body: object) -> PackRequest:
 
 
 def pack(
-    candidates: Iterable[tuple[int, bytes, bytes]],
+    candidates: Iterable[Candidate],
     request: PackRequest,
     count_tokens: Callable[[str], int],
     tokenizer_name: str,
     as_of: str,
+    *,
+    hashes: Sequence[str] = (),
 ) -> Packed:
     """Choose among `candidates` and render the answer.
 
     Parameters
     ----------
     candidates : (offset, full item JSON, line), newest first
-        They match the request's types, symbols and query already. All are looked at, to tell how
-        many were left out: bound them.
+        They match the request's types, symbols and query already (with `rank` "relevant" only the
+        types). All are looked at, to tell how many were left out: bound them.
     count_tokens : tokens of a text; 0 for the empty one
     as_of : cursor of the newest item there was
+    hashes : tensor hashes whose meaning fits the query; for `rank` "relevant"
     """
-    form = FORMS[request.format]
+    form = (STABLE if request.stable else FORMS)[request.format]
+    if request.rank == "relevant":
+        candidates = by_relevance(
+            candidates,
+            symbols=request.symbols or (),
+            query=request.query or "",
+            hashes=hashes,
+            limit=request.limit,
+        )
     choice = _choose(candidates, request, form, count_tokens, form.frame(as_of))
     value, tokens = _fit(choice, request.budget_tokens, form, count_tokens, as_of)
+    if request.stable and choice.settle(request):
+        value, tokens = _fit(choice, request.budget_tokens, form, count_tokens, as_of)
     answer = {
         request.format: value,
         "tokens": tokens,
         "tokenizer": tokenizer_name,
         "left_out": {"count": choice.left_out, "why": ", ".join(sorted(choice.why)) or None},
         "as_of": as_of,
+        "left_out_by": dict(sorted(choice.why.items())),
+        "offsets": [offset for offset, _, _ in choice.taken],
     }
+    if request.fold:
+        answer["folded"] = choice.folded()
     content = msgspec.json.encode(answer)
     context_id = "ctx_" + blake2b(content, digest_size=16).hexdigest()
     body = f'{{"context_id":"{context_id}",'.encode() + content[1:]
     return Packed(context_id, body, tokens, len(choice.taken), choice.left_out)
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """An iterator of candidates that counts its rest without making it."""
+
+    def rest(self) -> int:
+        """How many more there are; it gives none any more."""
+        ...
 
 
 # --- choosing -------------------------------------------------------------------------------
@@ -124,34 +169,74 @@ def pack(
 
 @dataclass(slots=True)
 class _Choice:
+    gate: Gate
     taken: list[tuple[int, str, int]] = field(default_factory=list)  # offset, text, tokens
+    lines: dict[int, bytes] = field(default_factory=dict)  # of those taken, if stable
     left_out: int = 0
-    why: set[str] = field(default_factory=set)
+    why: Counter[str] = field(default_factory=Counter)
 
     def leave(self, why: str, count: int = 1) -> None:
-        self.left_out += count
-        self.why.add(why)
+        if count:
+            self.left_out += count
+            self.why[why] += count
+
+    def folded(self) -> list[dict[str, int]]:
+        """How many were folded into each item that was taken."""
+        alike = self.gate.alike
+        return [{"offset": o, "alike": alike[o]} for o, _, _ in self.taken if alike[o]]
+
+    def settle(self, request: PackRequest) -> bool:
+        """Make the text begin as it began before; true where items went for that.
+
+        Where older items were left out, some more go, so that the window's beginning seldom moves;
+        what a quota bounds slides by itself, so it begins by itself. Of alike items the oldest
+        stays.
+        """
+        before, quotas = len(self.taken), request.quotas or {}
+        if self.left_out:
+            of = {o: name if (name := type_of(self.lines[o])) in quotas else "" for o in self.lines}
+            groups = grouped([offset for offset, _, _ in self.taken], of.__getitem__)
+            begins = {name: stable_start(group) for name, group in groups.items()}
+            self._keep("stable", lambda offset: offset >= begins[of[offset]])
+        if request.fold:
+            self.gate = Gate({}, fold=True)
+            self._keep("alike", self._first_of_its_kind)
+        return len(self.taken) < before
+
+    def _first_of_its_kind(self, offset: int) -> bool:
+        if self.gate.refuses(offset, self.lines[offset]):
+            return False
+        self.gate.let_in(offset, self.lines[offset])
+        return True
+
+    def _keep(self, why: str, wanted: Callable[[int], bool]) -> None:
+        kept = [each for each in self.taken if wanted(each[0])]
+        self.leave(why, len(self.taken) - len(kept))
+        self.taken = kept
 
 
 def _choose(
-    candidates: Iterable[tuple[int, bytes, bytes]],
+    candidates: Iterable[Candidate],
     request: PackRequest,
     form: _Form,
     count_tokens: Callable[[str], int],
     frame: str,
 ) -> _Choice:
-    """The newest that fit by the sum of their pieces; `taken` is oldest first."""
-    choice = _Choice()
+    """The first that fit by the sum of their pieces; `taken` is oldest first."""
+    choice = _Choice(Gate(request.quotas or {}, request.fold and not request.stable))
+    gate, most_misses = choice.gate, 1 if request.stable else MAX_MISSES
     budget, misses, tokens, size = request.budget_tokens, 0, 0, 0
     missed_for = ""
     if budget is not None:
         tokens = count_tokens(frame)
-    for offset, item, line in candidates:
-        if len(choice.taken) == request.limit:
-            choice.leave("limit")
-            continue
-        if misses == MAX_MISSES:
-            choice.leave(missed_for)
+    walk = iter(candidates)
+    for offset, item, line in walk:
+        if len(choice.taken) == request.limit or misses == most_misses:
+            choice.leave(missed_for if misses == most_misses else "limit", 1 + _rest(walk))
+            break
+        refused = gate.refuses(offset, line)
+        if refused:
+            choice.leave(refused)
             continue
         text = form.piece(item, line)
         cost = 0 if budget is None else count_tokens(text + form.separator)
@@ -161,12 +246,20 @@ def _choose(
             missed_for = "budget_tokens"
         else:
             choice.taken.append((offset, text, cost))
+            gate.let_in(offset, line)
+            if request.stable:
+                choice.lines[offset] = line
             tokens, size = tokens + cost, size + len(text)
             continue
         misses += 1
         choice.leave(missed_for)
     choice.taken.sort()
     return choice
+
+
+def _rest(walk: Iterator[Candidate]) -> int:
+    """How many more there are; a walk that can count does not have to make them."""
+    return walk.rest() if isinstance(walk, Counted) else sum(1 for _ in walk)
 
 
 def _fit(
@@ -246,11 +339,21 @@ def _prompt(lines: Sequence[str], as_of: str) -> str:
     return "\n".join([head, *lines, ""])
 
 
+def _stable_prompt(lines: Sequence[str], as_of: str) -> str:
+    head = "Context, oldest first. Each line: time (UTC), type, source, data, and metadata."
+    return "\n".join([head, *lines, f"As of {as_of}: {len(lines)} items.", ""])
+
+
 def _messages(lines: Sequence[str], as_of: str) -> list[dict[str, str]]:
     return [
         {"role": "system", "content": SYSTEM},
         {"role": "user", "content": _prompt(lines, as_of)},
     ]
+
+
+def _stable_messages(lines: Sequence[str], as_of: str) -> list[dict[str, str]]:
+    system, user = _messages(lines, as_of)
+    return [system, {**user, "content": _stable_prompt(lines, as_of)}]
 
 
 def _chat_text(messages: Sequence[dict[str, str]]) -> str:
@@ -287,6 +390,19 @@ FORMS = {
         text=_chat_text,
         frame=lambda as_of: _chat_text(_messages([], as_of)),
         nothing=[],
+    ),
+}
+
+
+STABLE = {
+    "items": FORMS["items"],
+    "prompt": replace(
+        FORMS["prompt"], value=_stable_prompt, frame=lambda as_of: _stable_prompt([], as_of)
+    ),
+    "messages": replace(
+        FORMS["messages"],
+        value=_stable_messages,
+        frame=lambda as_of: _chat_text(_stable_messages([], as_of)),
     ),
 }
 

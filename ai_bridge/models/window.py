@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ai_bridge.series import Floats, Series
 
 MIN_POINTS = 20
 GRID_STEPS = 100
+MOST_SYMBOLS = 64
 # Models forecast the next quarter of the window that they looked at.
 HORIZON = 0.25
 
@@ -29,6 +30,9 @@ class WindowModel:
     name: str
     judge: Callable[[Series], Prediction]
     kind: str = "builtin"
+    judged: dict[str, tuple[Series, Prediction]] = field(
+        default_factory=dict, compare=False, repr=False
+    )  # the newest of each symbol: the same window gets the same answer
 
     async def decide(self, question: Question) -> Prediction:
         """Judge every symbol and average; raises Abstained where none can be judged."""
@@ -37,10 +41,19 @@ class WindowModel:
         refused: list[str] = []
         for symbol in question.symbols:
             try:
-                judged.append(self.judge(known(question, symbol)))
+                judged.append(self._judge(known(question, symbol)))
             except Abstained as why:
                 refused.append(why.detail)
         return mean_of(judged, refused)
+
+    def _judge(self, series: Series) -> Prediction:
+        before = self.judged.get(series.symbol)
+        if before is None or before[0] is not series:
+            before = series, self.judge(series)
+            if len(self.judged) >= MOST_SYMBOLS:
+                self.judged.clear()
+            self.judged[series.symbol] = before
+        return before[1]
 
 
 def known(question: Question, symbol: str) -> Series:

@@ -24,21 +24,16 @@ from ai_bridge.ports import Question
 from ai_bridge.prediction import DECISIONS
 from ai_bridge.record import outcome_event
 from ai_bridge.requests import DecideRequest, ReplayRequest, parse
-from ai_bridge.series import Series
 from context.errors import NotFound
 from context.filter import Filter
-from context.packing import PackRequest
 from context.request import LatestRequest, SearchRequest, parse_latest
 from context.search import latest, search
 from server.agent import answers
 from server.agent.chain import saved_head
 from server.agent.context_calls import body_json
 from server.agent.node import Node
-from server.agent.packs import pack_newest
 from server.ipc import Answer, Request
 
-WINDOW_ITEMS = 1000  # newest market items of a symbol that models look at
-CONTEXT_ITEMS = 200  # newest items that are packed as the decision's context
 DECISION, OUTCOME, LATE = "ai_decision", "ai_outcome", "late_votes"
 LEAST_S = 0.005  # for models in this process, however long the packing took
 LATE_S = 30.0  # after the deadline; later votes are not waited for
@@ -51,16 +46,14 @@ async def decide(node: Node, request: Request) -> Answer:
     """POST /api/context/ai/decide."""
     started = time.monotonic()
     asked = parse(body_json(request), DecideRequest)
-    context = PackRequest(symbols=asked.symbols, limit=CONTEXT_ITEMS)
-    packed = await node.scan(pack_newest, node, context)
-    window = {symbol: await node.scan(_series, node, symbol) for symbol in asked.symbols}
+    shown = await node.questions.shown(tuple(asked.symbols))
     question = Question(
         symbols=tuple(asked.symbols),
-        window=window,
+        window=shown.window,
         context=asked.context,
         now=time.time(),
         decisions=tuple(asked.decisions or DECISIONS),
-        packed=packed.body,
+        packed=shown.packed.body,
     )
     decision = await node.bridge.decide(
         question,
@@ -72,7 +65,7 @@ async def decide(node: Node, request: Request) -> Answer:
         clock=time.monotonic,
     )
     record = decision.record(
-        f"d{secrets.token_hex(8)}", term=node.term, context_id=packed.context_id
+        f"d{secrets.token_hex(8)}", term=node.term, context_id=shown.packed.context_id
     )
     if len(asked.symbols) == 1:
         record["symbol"] = asked.symbols[0]  # so that a filter by symbol finds it
@@ -108,15 +101,6 @@ async def _keep_late(node: Node, decision_id: str, decision: Decision) -> None:
         await asyncio.to_thread(node.state.put, LATE, decision_id, stored, now=time.time())
     if kept and secrets.randbelow(PRUNE_ONE_IN) == 0:
         await asyncio.to_thread(node.state.prune, LATE, keep_newest=KEPT_LATE)
-
-
-def _series(node: Node, symbol: str) -> Series:
-    wish = Filter(types=frozenset({"trading_data"}), symbol=symbol)
-    found = latest(
-        node.snapshot(), wish, limit=WINDOW_ITEMS, epoch=node.log.epoch, clock=time.monotonic
-    )
-    items = [msgspec.json.decode(raw) for raw in reversed(found["items"])]
-    return Series.of(symbol, items)
 
 
 async def decisions(node: Node, request: Request) -> Answer:

@@ -27,6 +27,7 @@ from context.tensor_registry import Registry
 from context.types import Types
 from server.agent.chain import Chain
 from server.agent.metrics import AgentMetrics
+from server.agent.questions import Questions
 from server.agent.tickets import Tickets
 from server.config import Settings
 from server.semantic.client import SemanticClient
@@ -86,6 +87,10 @@ class Node:
         self.load = self._loads.submit  # reads a block ahead of the search that wants it
         self._tasks: set[asyncio.Task[Any]] = set()
         self.chain = Chain(self)
+        self.questions = Questions(self)
+        self.newest_told = (
+            self.snapshot().newest
+        )  # offset of the newest item that is no entry of it
         self.committer = Committer(
             self.log,
             term=self.term,
@@ -108,6 +113,8 @@ class Node:
     def _durable(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
             self.index.apply(batch)
+            if not (batch.text.startswith(b'{"type":"ai_') and self.chain.mark in batch.text):
+                self.newest_told = batch.last_offset
         self.loop.call_soon_threadsafe(self._publish, batches)
 
     def _publish(self, batches: Sequence[Batch]) -> None:

@@ -94,6 +94,31 @@ def test_types_and_query_choose(api: Api, symbol: str) -> None:
     assert found["left_out"] == {"count": 0, "why": None}
 
 
+def test_relevance_finds_items_by_the_meaning_of_their_hash(api: Api) -> None:
+    word, digest = f"w{uuid.uuid4().hex[:12]}", uuid.uuid4().hex
+    meaning = {"calculation_id": "c", "result": 1, "hash_value": digest}
+    api.ingest({"type": "tensor_math", "data": {**meaning, "context_meaning": f"{word} regime"}})
+    api.ingest([{"type": "later", "data": {"seen": digest}}, *trades(digest[:9], 50)])
+    wish: Json = {"rank": "relevant", "query": f"{word.upper()} regime", "limit": 2}
+    wish["context_types"] = ["tensor_math", "later", "note"]
+    packed = post(api, REQUEST, wish)
+    assert [item["type"] for item in packed["items"]] == ["tensor_math", "later"]
+    assert packed["offsets"] == [item["offset"] for item in packed["items"]]
+    folded = post(api, REQUEST, {"symbols": [digest[:9]], "fold": True, "quotas": {"later": 0}})
+    assert sum(each["alike"] for each in folded["folded"]) + len(folded["items"]) == 50
+
+
+def test_decisions_are_no_evidence_for_decisions(api: Api, symbol: str) -> None:
+    first = post(api, DECIDE, {"symbols": [symbol]})
+    second = post(api, DECIDE, {"symbols": [symbol]})
+    assert first["context_id"] == second["context_id"]
+    api.ingest(trades(symbol, 1))
+    third = post(api, DECIDE, {"symbols": [symbol]})
+    assert third["context_id"] != first["context_id"]
+    packed = api.get(f"{REQUEST}/{third['context_id']}").json()
+    assert {item["type"] for item in packed["items"]} == {"trading_data"}
+
+
 @pytest.mark.parametrize("form", ["items", "prompt", "messages"])
 def test_a_context_id_gives_the_same_bytes_again(api: Api, symbol: str, form: str) -> None:
     first = api.post(REQUEST, json={"symbols": [symbol], "limit": 50, "format": form})

@@ -89,6 +89,17 @@ requests = st.builds(
     limit=st.integers(1, 30),
     budget_tokens=st.none() | st.integers(1, 2_000),
     format=st.sampled_from(["items", "prompt", "messages"]),
+    fold=st.booleans(),
+    quotas=st.none() | st.fixed_dictionaries({"note": st.integers(0, 30)}),
+    stable=st.booleans(),
+) | st.builds(
+    PackRequest,
+    limit=st.integers(1, 30),
+    budget_tokens=st.none() | st.integers(1, 2_000),
+    rank=st.just("relevant"),
+    query=st.none() | st.sampled_from(["a", "a b 0"]),
+    symbols=st.none() | st.just(["BTC"]),
+    fold=st.booleans(),
 )
 histories = st.lists(st.tuples(st.text(max_size=60), st.text(max_size=8)), max_size=30).map(
     lambda rows: [candidate(i, {"t": t}, s) for i, (t, s) in enumerate(rows)][::-1]
@@ -110,8 +121,14 @@ def test_the_whole_text_never_exceeds_the_budget(
     packed = pack(iter(history), request_, counts[name], name, "k3v9x:29")
     answer = json.loads(packed.body)
     assert list(answer) == [
-        *("context_id", request_.format, "tokens", "tokenizer", "left_out", "as_of")
+        *("context_id", request_.format, "tokens", "tokenizer", "left_out", "as_of"),
+        *("left_out_by", "offsets", *(["folded"] if request_.fold else [])),
     ]
+    assert sum(answer["left_out_by"].values()) == packed.left_out
+    assert len(answer["offsets"]) == packed.count
+    chosen = [(offset, line) for offset, _, line in history if offset in answer["offsets"]]
+    most = request_.quotas or {}
+    assert all(sum(b'"note"' in line for _, line in chosen) <= most[name] for name in most)
     assert answer["tokens"] == packed.tokens == counts[name](text_of(answer))
     assert request_.budget_tokens is None or packed.tokens <= request_.budget_tokens
     assert packed.count <= request_.limit
@@ -122,7 +139,7 @@ def test_the_whole_text_never_exceeds_the_budget(
         offsets = [item["offset"] for item in answer["items"]]
         assert offsets == sorted(offsets)
         assert answer["items"] == [full[offset] for offset in offsets]
-        if request_.budget_tokens is None:
+        if request_.budget_tokens is None and request_ == PackRequest(limit=request_.limit):
             assert offsets == sorted(full)[-request_.limit :]
 
 
@@ -139,6 +156,73 @@ def test_the_newest_that_fit_are_chosen(sizes: list[int], budget: int) -> None:
             misses += not fits
     packed = pack(history, PackRequest(budget_tokens=budget), len, "characters", "k3v9x:59")
     assert [item["offset"] for item in json.loads(packed.body)["items"]] == expected
+
+
+def market(offset: int, price: float, **more: Any) -> Candidate:
+    data = {"symbol": "BTC/USD", "price": price}
+    return candidate(offset, data, timestamp=1000.0 + offset, **{"type": "trading_data"} | more)
+
+
+stable_requests = st.builds(
+    PackRequest,
+    limit=st.integers(4, 60),
+    budget_tokens=st.none() | st.integers(200, 1_500),
+    fold=st.booleans(),
+    quotas=st.none() | st.fixed_dictionaries({"quote": st.integers(2, 20)}),
+    format=st.sampled_from(["items", "prompt", "messages"]),
+    stable=st.just(True),
+)
+
+
+@given(
+    request_=stable_requests,
+    prices=st.lists(st.sampled_from([100.0, 100.01, 105.0, 2.5]), min_size=1, max_size=20),
+)
+def test_a_stable_text_only_grows_but_for_few_steps(
+    request_: PackRequest, prices: list[float]
+) -> None:
+    history = [
+        market(n, prices[n % len(prices)]) if n % 3 else market(n, 1, type="quote")
+        for n in range(6 * 64)
+    ]
+    limit, quota = request_.limit, min((request_.quotas or {}).values(), default=request_.limit)
+    moved, former, shown = 0, "", 0
+    for newest in range(len(history)):
+        seen = history[newest::-1][: 2 * limit]
+        answer = json.loads(pack(seen, request_, estimate, NAME, f"e:{newest}").body)
+        lines = text_of(answer).rpartition("\nAs of ")[0].rstrip("]")
+        lines = lines or text_of(answer).rstrip("]")
+        moved += not lines.startswith(former)
+        former, shown = lines, max(shown, len(answer["offsets"]))
+    windows = len(history) / max(1, min(limit, shown, quota))
+    assert moved <= 2 + 10 * windows, (moved, windows)
+
+
+def test_near_duplicates_are_folded_and_counted() -> None:
+    history = [market(n, 61800.0 + n) for n in range(5)] + [market(5, 70000.0)]
+    history += [candidate(6, {"text": "job 81234 done", "symbol": "A"}),
+                candidate(7, {"text": "job 99999 done", "symbol": "A"}),
+                candidate(8, {"text": "job 99999 done", "symbol": "B"})]  # fmt: skip
+    answer = json.loads(pack(history[::-1], PackRequest(fold=True), estimate, NAME, "k3v9x:8").body)
+    assert answer["offsets"] == [4, 5, 7, 8]
+    assert answer["folded"] == [{"offset": 4, "alike": 4}, {"offset": 7, "alike": 1}]
+    assert answer["left_out"] == {"count": 5, "why": "alike"}
+
+
+def test_relevance_goes_before_recency_and_quotas_bound_a_type() -> None:
+    history = [
+        market(0, 1.0),
+        candidate(1, {"calculation_id": "c", "result": 1, "hash_value": "AB12cd34"}),
+        candidate(2, {"text": "Volatility is rising"}),
+        *[candidate(n, {"n": n}, type="noise") for n in range(3, 40)],
+    ][::-1]
+    wish = PackRequest(rank="relevant", symbols=["BTC/USD"], query="volatility rising", limit=4)
+    packed = pack(history, wish, estimate, NAME, "k3v9x:39", hashes=["ab12CD34"])
+    assert json.loads(packed.body)["offsets"] == [0, 1, 2, 39]
+    few = PackRequest(quotas={"noise": 2}, limit=5)
+    answer = json.loads(pack(history, few, estimate, NAME, "k3v9x:39").body)
+    assert answer["offsets"] == [0, 1, 2, 38, 39]
+    assert answer["left_out_by"] == {"quotas": 35}
 
 
 def test_years_that_no_calendar_has_are_still_a_time() -> None:
@@ -202,6 +286,10 @@ def test_large_items_are_passed_over_for_a_bounded_number_of_times() -> None:
         ({"symbols": ["A"] * 101}, "symbols"),
         ({"query": ""}, "query"),
         ({"model": 7}, "model"),
+        ({"rank": "best"}, "rank"),
+        ({"rank": "relevant", "stable": True}, "rank"),
+        ({"fold": 1}, "fold"),
+        ({"quotas": {"a": -1}}, "quotas"),
     ],
 )
 def test_refused_requests_name_field_value_and_what_is_allowed(
