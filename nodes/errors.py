@@ -6,7 +6,11 @@ NodeError
 ├── TermUnreadable   500  the disk: the term file is not what a node wrote
 ├── PeersWrong       400  the operator: the peers' addresses do not fit together
 ├── SecretMissing    400  the operator: a cluster without its shared secret
-└── EngineMissing    500  the operator: no nats-server that is new enough
+├── EngineMissing    500  the operator: no nats-server that is new enough
+├── UnknownNode      404  the caller: no node of that name was heard of
+├── HandOffRefused   409  the caller: that node cannot lead now; retry where it is to come back
+├── BadHeartbeat     400  another program or version: the bytes are no heartbeat or lease
+└── LeaseUnreachable 503  the engine: a majority does not answer; retry
 """
 
 from __future__ import annotations
@@ -64,3 +68,33 @@ class EngineMissing(NodeError):
     """There is no nats-server on this machine that can be used."""
 
     code = "engine_missing"
+
+
+class UnknownNode(NodeError):
+    """No node of that name was heard of."""
+
+    code = "not_found"
+    status = 404
+
+
+class HandOffRefused(NodeError):
+    """The wanted node cannot lead now, or did not take the lead in time."""
+
+    code = "hand_off_refused"
+    status = 409
+    retryable = True
+
+
+class BadHeartbeat(NodeError):
+    """The bytes are not what a node tells of itself."""
+
+    code = "bad_heartbeat"
+    status = 400
+
+
+class LeaseUnreachable(NodeError):
+    """The store of the lease did not answer; whether it took the change is unknown."""
+
+    code = "lease_unreachable"
+    status = 503
+    retryable = True

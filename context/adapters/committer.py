@@ -43,7 +43,7 @@ class Committer:
         self,
         log: Log,
         *,
-        term: int,
+        term: Callable[[], int],
         clock: Callable[[], float],
         on_durable: Callable[[Sequence[Batch]], None],
         max_waiting_bytes: int,
@@ -98,7 +98,7 @@ class Committer:
     def _commit(self, drafts: Sequence[Draft]) -> Sequence[Receipt | Exception]:
         now = self._clock()
         try:
-            receipts = self._log.append(drafts, term=self._term, now=now)
+            receipts = self._log.append(drafts, term=self._term(), now=now)
         except Exception as exc:  # every waiting caller hears of it; the thread goes on
             if not self._failing:
                 log.error("the log takes nothing", extra={"reason": str(exc)})

@@ -36,6 +36,7 @@ from nodes.adapters.lease_local import LocalLease
 from nodes.adapters.parent import announce_ready, announce_refused
 from nodes.adapters.probe import HealthProbe, capabilities
 from nodes.errors import NodeError
+from nodes.leadership import Leadership
 from server.agent import (
     ai_calls,
     context_calls,
@@ -45,6 +46,7 @@ from server.agent import (
     tensor_calls,
     ticket_calls,
 )
+from server.agent.cluster import heartbeat, lead_alone
 from server.agent.ipc_server import IpcServer
 from server.agent.metrics import AgentMetrics
 from server.agent.node import Node
@@ -74,7 +76,7 @@ CALLS = {
 }
 
 
-def build_node(settings: Settings, *, term: int, log_: Log, state: StateStore) -> Node:
+def build_node(settings: Settings, *, leadership: Leadership, log_: Log, state: StateStore) -> Node:
     """The object graph of one node; call it inside the event loop."""
     metrics = AgentMetrics()
     archive = Archive(settings.data_dir, on_damage=metrics.damaged_blocks.inc)
@@ -117,7 +119,7 @@ def build_node(settings: Settings, *, term: int, log_: Log, state: StateStore) -
             Http(), os.environ, settings.api_keys, settings.data_dir / "prompts", torch
         ),
         metrics=metrics,
-        term=term,
+        leadership=leadership,
         capabilities=capabilities(settings.data_dir),
         code=code_version(),
         tokenizers={
@@ -163,7 +165,8 @@ async def run(settings: Settings, term: int) -> None:
     data = settings.data_dir
     log_, state = SqliteLog(data / "log.db"), SqliteStateStore(data / "state.db")
     probe = HealthProbe(settings.node_id, data)
-    node = build_node(settings, term=term, log_=log_, state=state)
+    node = build_node(settings, leadership=lead_alone(settings, term), log_=log_, state=state)
+    await node.leadership.start(lambda: heartbeat(node))
     webhooks = Webhooks(node)
     calls = {**CALLS, **webhooks.calls()}
     server = await IpcServer(node, calls).start(agent_socket(settings))

@@ -25,6 +25,7 @@ from context.ports import Draft, Log, Receipt
 from context.snapshot import Snapshot
 from context.tensor_registry import Registry
 from context.types import Types
+from nodes.leadership import Leadership
 from server.agent.chain import Chain
 from server.agent.metrics import AgentMetrics
 from server.agent.questions import Questions
@@ -63,7 +64,7 @@ class Node:
     semantic: SemanticClient | None
     services: Services  # what added models are built with
     metrics: AgentMetrics
-    term: int
+    leadership: Leadership
     capabilities: dict[str, Any]
     tokenizers: Mapping[str, Callable[[str], int]]
     code: str  # digest of the code that decides
@@ -93,11 +94,16 @@ class Node:
         )  # offset of the newest item that is no entry of it
         self.committer = Committer(
             self.log,
-            term=self.term,
+            term=lambda: self.term,
             clock=time.time,
             on_durable=self._durable,
             max_waiting_bytes=self.settings.ingest_queue_mb << 20,
         )
+
+    @property
+    def term(self) -> int:
+        """The newest term this node knows."""
+        return self.leadership.term
 
     # --- writing ---
 

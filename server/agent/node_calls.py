@@ -8,9 +8,8 @@ from typing import Any
 
 import msgspec
 
-from context.errors import NotFound
 from context.ingest import make_item
-from nodes.capabilities import score
+from nodes.leadership import Member
 from server.agent import answers
 from server.agent.context_calls import body_json
 from server.agent.node import Node, NotReady
@@ -43,41 +42,47 @@ async def metrics(node: Node, request: Request) -> Answer:
     return Answer(200, {"Content-Type": "text/plain"}, shown.expose())
 
 
-def describe(node: Node) -> dict[str, Any]:
-    """This node as `GET /api/nodes` shows it. A single node leads itself."""
-    age = time.monotonic() - node.metrics.heartbeat_at
-    settings = node.settings
+def describe(member: Member) -> dict[str, Any]:
+    """A member as `GET /api/nodes` shows it."""
+    beat = member.beat
     return {
-        "id": settings.node_id,
-        "url": f"http://{settings.host}:{settings.port}",
-        "role": "leader",
-        "state": "alive",
-        "capabilities": node.capabilities,
-        "score": score(node.capabilities),
-        "heartbeat_age_s": round(age, 3),
-        "applied_offset": node.snapshot().newest,
-        "feeds": [feed() for feed in node.feeds],
+        "id": beat.id,
+        "url": beat.url,
+        "role": member.role,
+        "state": member.state,
+        "capabilities": beat.capabilities,
+        "score": beat.score,
+        "score_parts": beat.score_parts,
+        "heartbeat_age_s": round(member.heartbeat_age_s, 3),
+        "applied_offset": beat.applied_offset,
+        "term": beat.term,
+        "protocol": beat.protocol,
+        "feeds": beat.feeds,
     }
 
 
 async def nodes(node: Node, request: Request) -> Answer:
     """GET /api/nodes."""
-    return answers.json(
-        {"leader": node.settings.node_id, "term": node.term, "nodes": [describe(node)]}
-    )
+    leadership = node.leadership
+    leader = leadership.leader
+    members = [describe(member) for member in leadership.members()]
+    known = {"leader": leader.id if leader else None, "term": leadership.term}
+    return answers.json({**known, "nodes": members})
 
 
 async def node_self(node: Node, request: Request) -> Answer:
     """GET /api/nodes/self."""
-    return answers.json({**describe(node), "term": node.term, "epoch": node.log.epoch})
+    own = next(
+        member for member in node.leadership.members() if member.beat.id == node.settings.node_id
+    )
+    return answers.json({**describe(own), "term": node.term, "epoch": node.log.epoch})
 
 
 async def lead(node: Node, request: Request) -> Answer:
-    """POST /api/nodes/<id>/lead: a single node leads already."""
+    """POST /api/nodes/<id>/lead: hand the lead to a node, from whichever node this is."""
     wanted = request.params["node_id"]
-    if wanted != node.settings.node_id:
-        raise NotFound(f"there is no node {wanted[:80]!r} here")
-    return answers.json({"leader": wanted, "term": node.term})
+    term = await node.leadership.hand_to(wanted)
+    return answers.json({"leader": wanted, "term": term})
 
 
 async def control(node: Node, request: Request) -> Answer:

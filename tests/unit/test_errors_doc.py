@@ -22,6 +22,7 @@ INTERNAL = {
     "data_dir_unusable", "term_unreadable", "feed_error", "abstained", "model_unavailable",
     "invalid_prediction", "invalid_record", "layout_too_new", "version_conflict",
     "damaged_bytes", "block_unavailable", "peers_wrong", "secret_missing", "engine_missing",
+    "bad_heartbeat", "lease_unreachable",
 }  # fmt: skip
 
 

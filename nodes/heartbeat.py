@@ -1,0 +1,52 @@
+"""What a node tells the others of itself, several times a second.
+
+On the wire: JSON of `Heartbeat`. Unknown names are ignored and missing ones have defaults, so that
+neighbouring versions understand each other; `protocol` says which version speaks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from nodes.errors import BadHeartbeat
+
+PROTOCOL = 1  # grows by one with every change that the previous version cannot read
+NEIGHBOURS = range(PROTOCOL - 1, PROTOCOL + 2)  # versions that work together
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """One sign of life."""
+
+    id: str
+    url: str  # of its web interface
+    protocol: int = PROTOCOL
+    life: str = ""  # differs between two runs of a node
+    number: int = 0  # grows within a life
+    term: int = 0  # newest known
+    leading: bool = False
+    observer: bool = False  # never leads
+    stopping: bool = False  # about to go; not to be chosen
+    score: float = 0.0
+    score_parts: dict[str, float] = {}
+    capabilities: dict[str, Any] = {}
+    applied_offset: int = -1
+    feeds: list[dict[str, Any]] = []
+
+    @property
+    def eligible(self) -> bool:
+        """Whether this node may be chosen to lead."""
+        return not self.observer and not self.stopping and self.protocol in NEIGHBOURS
+
+
+_decoder = msgspec.json.Decoder(Heartbeat)
+encode = msgspec.json.Encoder().encode
+
+
+def decode(data: bytes) -> Heartbeat:
+    """Read a heartbeat; raises BadHeartbeat, whatever the bytes."""
+    try:
+        return _decoder.decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as exc:
+        raise BadHeartbeat(f"not a heartbeat: {exc}") from exc
