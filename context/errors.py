@@ -12,7 +12,10 @@ ContextError
 ├── NotFound           404  the sender
 ├── RateLimited        429  nobody: try again later
 ├── StorageFull        507  the node's disk
-└── FencedOut          409  this node: a newer leader has written
+├── FencedOut          409  this node: a newer leader has written
+├── ForeignHistory     409  the operator: this node's items are of another log than the cluster's
+├── OutcomeUnknown     503  the cluster: the write may or may not have been stored
+└── NoMajority         503  the cluster: nothing was stored
 """
 
 from __future__ import annotations
@@ -126,4 +129,27 @@ class FencedOut(ContextError):
 
     code = "fenced_out"
     status = 409
+    retryable = True
+
+
+class ForeignHistory(ContextError):
+    """This node's items belong to another log than the cluster's."""
+
+    code = "foreign_history"
+    status = 409
+
+
+class OutcomeUnknown(ContextError):
+    """No answer came from the cluster; the same request with its key again finds out."""
+
+    code = "outcome_unknown"
+    status = 503
+    retryable = True
+
+
+class NoMajority(ContextError):
+    """No majority of the cluster answers; nothing of the request was stored."""
+
+    code = "no_majority"
+    status = 503
     retryable = True

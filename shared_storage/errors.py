@@ -2,7 +2,14 @@
 
 StorageError
 ├── VersionConflict  409  nobody: someone else changed the value first
-└── LayoutTooNew     500  the operator: a newer program has written this file
+├── LayoutTooNew     500  the operator: a newer program has written this file
+├── BadMessage       500  the stream: bytes that no node wrote; every node leaves them out
+├── NewerMessage     500  the operator: a newer node wrote this message; upgrade this one
+├── WrongSequence    409  nobody: another message is at that place of the stream
+├── StaleTerm        409  this node: a newer leader has written
+├── HistoryGone      410  the operator: the stream no longer has what this node needs next
+├── OutcomeUnknown   503  the cluster: the write may or may not have been stored
+└── StreamDown       503  the cluster: no majority answers; nothing was stored
 """
 
 from __future__ import annotations
@@ -34,3 +41,54 @@ class LayoutTooNew(StorageError):
     """A newer program has written this file."""
 
     code = "layout_too_new"
+
+
+class BadMessage(StorageError):
+    """Bytes in the stream that are no message of this program."""
+
+    code = "bad_message"
+
+
+class NewerMessage(StorageError):
+    """A message that a newer program wrote; a node that leaves it out would differ from others."""
+
+    code = "newer_message"
+
+
+class WrongSequence(StorageError):
+    """The stream's newest message is not the expected one."""
+
+    code = "wrong_sequence"
+    status = 409
+    retryable = True
+
+
+class StaleTerm(StorageError):
+    """A newer leader has written to the stream."""
+
+    code = "fenced_out"
+    status = 409
+    retryable = True
+
+
+class HistoryGone(StorageError):
+    """The stream has dropped the messages that would follow what this node has applied."""
+
+    code = "history_gone"
+    status = 410
+
+
+class OutcomeUnknown(StorageError):
+    """No answer came: the write may have been stored. The same request again finds out."""
+
+    code = "outcome_unknown"
+    status = 503
+    retryable = True
+
+
+class StreamDown(StorageError):
+    """The engine cannot be reached, or has no majority; nothing of the request was stored."""
+
+    code = "stream_down"
+    status = 503
+    retryable = True

@@ -43,3 +43,27 @@ class StateStore(Protocol):
 
     def prune(self, kind: str, *, keep_newest: int) -> int:
         """Remove all but the last written values and return how many are gone."""
+
+
+class Stream(Protocol):
+    """Messages in one order, each stored by a majority before it is acknowledged.
+
+    Sequences begin at 1 and are dense. Every call may come from any thread but the event loop's.
+    """
+
+    def append(self, message: bytes, *, expected: int) -> int:
+        """Store a message right behind the sequence `expected` and return its own.
+
+        Raises WrongSequence where another message is there already, StreamDown where it was
+        certainly not stored, OutcomeUnknown where it may have been, or may still be.
+        """
+
+    def read(self, after: int) -> list[tuple[int, bytes]]:
+        """Acknowledged messages behind a sequence, in order, some at a time; [] at the end.
+
+        What was acknowledged a moment ago may not be there yet. Raises HistoryGone where
+        the message that follows was dropped, StreamDown.
+        """
+
+    def tail(self) -> int:
+        """Newest sequence, as the stream's leader knows it; raises StreamDown."""

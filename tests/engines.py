@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import psutil
 import pytest
 
+from nodes.adapters.nats_client import connect
 from nodes.adapters.nats_server import find_engine
 from nodes.engine import Address
 from nodes.errors import EngineMissing
 from server.child import SETTINGS
 from server.config import load
+from shared_storage.adapters.stream_jetstream import JetStream
 from tests.node_process import ROOT, free_port, wait_for
+
+T = TypeVar("T")
 
 SECRET = "correct-horse-battery"
 
@@ -121,3 +129,34 @@ def sockets_of(process: psutil.Process) -> set[int]:
             return found
         time.sleep(0.01)
     return set()
+
+
+class Streams:
+    """Streams on one real engine; the client runs on a loop in a thread of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.engine = Engine(folder, free_address())
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="nats", daemon=True)
+
+    def __enter__(self) -> Streams:
+        self.engine.start()
+        self._thread.start()
+        self.client = self.do(connect([self.engine.own], SECRET, tls=None))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.do(self.client.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self.engine.stop()
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run something on the client's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    def fresh(self, *, max_bytes: int = 1 << 30) -> JetStream:
+        """A new stream."""
+        name = f"LOG{secrets.token_hex(4)}"
+        return self.do(JetStream.open(self.client, name, replicas=1, max_bytes=max_bytes))

@@ -78,7 +78,7 @@ class SqliteLog:
             self._next = before
             with contextlib.suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
-            raise _storage_error(exc) from exc
+            raise storage_error(exc) from exc
         self._term = term
         return receipts
 
@@ -124,7 +124,7 @@ class SqliteLog:
                 (through,),
             )
         except sqlite3.Error as exc:
-            raise _storage_error(exc) from exc
+            raise storage_error(exc) from exc
         finally:
             db.close()
 
@@ -244,7 +244,8 @@ class SqliteLog:
         return value
 
 
-def _storage_error(exc: Exception) -> ContextError:
+def storage_error(exc: Exception) -> ContextError:
+    """What SQLite's refusal means for the sender."""
     text = str(exc)
     if "full" in text or "disk I/O" in text or isinstance(exc, MemoryError):
         return StorageFull(f"the log could not be written ({text}); nothing was stored")

@@ -73,17 +73,13 @@ class SqliteStateStore:
         with self._lock, self._db.atomic():
             found = self._rows("kind = ? AND key = ?", (kind, key))
             version = next_version(f"{kind} {key}", found[0].version if found else 0, expected)
-            self._db.execute(
-                "INSERT OR REPLACE INTO state (kind, key, version, value, updated_at, written)"
-                " VALUES (?1, ?2, ?3, ?4, ?5,"
-                " (SELECT coalesce(max(written), 0) + 1 FROM state WHERE kind = ?1))",
-                (kind, key, version, bytes(value), now),
-            )
+            self._write(kind, key, version, value, now)
         return version
 
     def delete(self, kind: str, key: str) -> bool:
         """Remove the value; False if there was none."""
-        return self._remove("kind = ? AND key = ?", (kind, key)) > 0
+        with self._lock, self._db.atomic():
+            return self._remove("kind = ? AND key = ?", (kind, key)) > 0
 
     def list(self, kind: str, *, limit: int, newest_first: bool = True) -> builtins.list[Versioned]:
         """Up to `limit` values in the order of their last writes."""
@@ -93,11 +89,15 @@ class SqliteStateStore:
 
     def prune(self, kind: str, *, keep_newest: int) -> int:
         """Remove all but the last written values and return how many are gone."""
-        return self._remove(
-            "kind = ?1 AND written <= (SELECT written FROM state WHERE kind = ?1"
-            " ORDER BY written DESC LIMIT 1 OFFSET ?2)",
-            (kind, keep_newest),
-        )
+        with self._lock, self._db.atomic():
+            return self._prune(kind, keep_newest)
+
+    def count(self, kind: str) -> int:
+        """How many values there are of a kind."""
+        with self._lock:
+            found = self._db.execute("SELECT count(*) FROM state WHERE kind = ?", (kind,))
+            counted: int = found.fetchone()[0]
+        return counted
 
     def close(self) -> None:
         """Close the file; the WAL is folded into it."""
@@ -108,9 +108,23 @@ class SqliteStateStore:
         found = self._db.execute(f"SELECT {_COLUMNS} FROM state WHERE {where}", values)
         return [Versioned(*row) for row in found.fetchall()]
 
+    def _write(self, kind: str, key: str, version: int, value: bytes, now: float) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO state (kind, key, version, value, updated_at, written)"
+            " VALUES (?1, ?2, ?3, ?4, ?5,"
+            " (SELECT coalesce(max(written), 0) + 1 FROM state WHERE kind = ?1))",
+            (kind, key, version, bytes(value), now),
+        )
+
+    def _prune(self, kind: str, keep_newest: int) -> int:
+        return self._remove(
+            "kind = ?1 AND written <= (SELECT written FROM state WHERE kind = ?1"
+            " ORDER BY written DESC LIMIT 1 OFFSET ?2)",
+            (kind, keep_newest),
+        )
+
     def _remove(self, where: str, values: tuple[Any, ...]) -> int:
-        with self._lock, self._db.atomic():
-            removed: int = self._db.execute(f"DELETE FROM state WHERE {where}", values).rowcount
+        removed: int = self._db.execute(f"DELETE FROM state WHERE {where}", values).rowcount
         return removed
 
 

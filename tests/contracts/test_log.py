@@ -9,10 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from context.adapters.log_applied import AppliedLog
+from context.adapters.log_jetstream import ItemsApplier, JetStreamLog
 from context.adapters.log_memory import MemoryLog
 from context.adapters.log_sqlite import SqliteLog
 from context.errors import FencedOut, KeyReused
 from context.ports import Draft, Log, Receipt
+from shared_storage.adapters.replica import Replica
+from shared_storage.adapters.stream_memory import MemoryStream
+from shared_storage.envelope import Kind
+from shared_storage.ports import Stream
+from tests.engines import Streams, need_engine
 
 DAY_S = 24 * 3600.0
 
@@ -27,14 +34,38 @@ def receipt(log: Log, one: Draft, *, term: int = 1, now: float = 0.0) -> Receipt
     return outcome
 
 
-@pytest.fixture(params=["sqlite", "memory"])
+@pytest.fixture(scope="session")
+def streams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Streams]:
+    need_engine()
+    with Streams(tmp_path_factory.mktemp("engine")) as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "memory", "replicated", "jetstream"])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
     if request.param == "memory":
         yield MemoryLog()
         return
+    if request.param == "replicated":
+        yield from closing(replicated(tmp_path, MemoryStream()))
+        return
+    if request.param == "jetstream":
+        yield from closing(replicated(tmp_path, request.getfixturevalue("streams").fresh()))
+        return
     engine = SqliteLog(tmp_path / "log.db")
     yield engine
     engine.close()
+
+
+def replicated(folder: Path, stream: Stream) -> JetStreamLog:
+    items = ItemsApplier(AppliedLog(folder / "log.db"))
+    replica = Replica(stream, {Kind.ITEMS: items}, epoch=items.copy.epoch, term=items.copy.term)
+    return JetStreamLog(replica, items)
+
+
+def closing(log: JetStreamLog) -> Iterator[Log]:
+    yield log
+    log.close()
 
 
 def test_offsets_are_dense_and_reading_continues_after_any_of_them(log: Log) -> None:

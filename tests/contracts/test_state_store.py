@@ -15,17 +15,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared_storage.adapters.memory import MemoryStateStore
+from shared_storage.adapters.replica import Replica
 from shared_storage.adapters.sqlite import MIGRATIONS, SqliteStateStore
+from shared_storage.adapters.state_replicated import AppliedState, ReplicatedState
+from shared_storage.adapters.stream_memory import MemoryStream
+from shared_storage.envelope import Kind
 from shared_storage.errors import LayoutTooNew, VersionConflict
 from shared_storage.ports import StateStore, Versioned
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "replicated"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateStore]:
     if request.param == "memory":
         yield MemoryStateStore()
+        return
+    if request.param == "replicated":
+        copy = AppliedState(tmp_path / "state.db")
+        replica = Replica(MemoryStream(), {Kind.STATE: copy}, epoch="e", term=0)
+        yield ReplicatedState(replica, copy, lambda: 1)
+        copy.close()
         return
     engine = SqliteStateStore(tmp_path / "state.db")
     yield engine
@@ -139,6 +149,7 @@ def test_both_engines_answer_alike(calls: list[tuple[str, str, int | None]]) -> 
 
 WRITER = """
 import pathlib, sys
+from shared_storage.adapters.replica import Replica
 from shared_storage.adapters.sqlite import SqliteStateStore
 store, number = SqliteStateStore(pathlib.Path(sys.argv[1])), 0
 while True:
@@ -192,3 +203,24 @@ def test_a_failed_put_leaves_the_store_usable(store: StateStore) -> None:
     with pytest.raises(TypeError):
         bad("k", "a", "text is no bytes", now=0)
     assert store.put("k", "a", b"x", now=0) == 1
+
+
+def test_a_copy_follows_the_order_of_all_writes_and_remembers_where_it_is(tmp_path: Path) -> None:
+    stream, copies, stores = MemoryStream(), [], []
+    for name in ("a.db", "b.db"):
+        copies.append(AppliedState(tmp_path / name))
+        replica = Replica(stream, {Kind.STATE: copies[-1]}, epoch="e", term=0)
+        stores.append(ReplicatedState(replica, copies[-1], lambda: 1))
+    one, two = stores
+    assert one.put("control", "stop", b"1", now=1.0) == 1
+    assert two.put("control", "stop", b"2", now=2.0) == 2, "it saw the other's write first"
+    with pytest.raises(VersionConflict, match="version 2, not 1"):
+        one.put("control", "stop", b"3", expected=1, now=3.0)
+    assert one.get("control", "stop") == two.get("control", "stop")
+    assert one.delete("control", "stop")
+    assert not one.delete("control", "stop")
+    for copy in copies:
+        copy.close()
+    again = AppliedState(tmp_path / "a.db")
+    assert again.applied == stream.tail() == 3
+    again.close()

@@ -23,6 +23,8 @@ INTERNAL = {
     "invalid_prediction", "invalid_record", "layout_too_new", "version_conflict",
     "damaged_bytes", "block_unavailable", "peers_wrong", "secret_missing", "engine_missing",
     "bad_heartbeat", "lease_unreachable",
+    "foreign_history", "bad_message", "newer_message", "wrong_sequence", "history_gone",
+    "stream_down",
 }  # fmt: skip
 
 

@@ -1,0 +1,109 @@
+"""Items as the payload of one message of the replicated stream: a MessagePack array.
+
+    [first_offset, ingested_at, [[count, codec, body, key, digest], ...]]
+
+One part a draft, their offsets dense from `first_offset`. `body` holds the lines (`Batch.text`), as
+they are with codec 0, as one zstd frame with codec 1: a follower stores it as it came. `key` is
+the idempotency key or nil, `digest` that of the body which came with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import zstandard
+
+from context.ports import Draft
+
+COMPRESS_FROM = 512  # bytes; below, zstd gains nothing
+LONGEST_TEXT = 128 << 20  # bytes of lines in one part: what no sender can reach
+
+
+class EntryError(ValueError):
+    """Not the payload of items."""
+
+
+class Part(msgspec.Struct, array_like=True, frozen=True):
+    """One draft, packed."""
+
+    count: int
+    codec: int
+    body: bytes
+    key: str | None = None
+    digest: bytes = b""
+
+    def lines(self) -> bytes:
+        """The lines as in `Batch.text`; raises EntryError unless they are `count` lines."""
+        text = self.body
+        if self.codec:
+            try:
+                text = zstandard.ZstdDecompressor().decompress(self.body)
+            except (zstandard.ZstdError, MemoryError) as exc:
+                raise EntryError(f"the lines are not zstd: {exc}") from exc
+        if text.count(b"\n") != self.count or text[-1:] != b"\n":
+            raise EntryError(f"not {self.count} lines")
+        return text
+
+
+class Entry(msgspec.Struct, array_like=True, frozen=True):
+    """What one message adds to the log."""
+
+    first_offset: int
+    ingested_at: float
+    parts: list[Part]
+
+    @property
+    def count(self) -> int:
+        """Items in all parts."""
+        return sum(part.count for part in self.parts)
+
+    def placed(self) -> Iterator[tuple[int, Part]]:
+        """Each part with its first offset."""
+        offset = self.first_offset
+        for part in self.parts:
+            yield offset, part
+            offset += part.count
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Entry)
+
+
+def pack(draft: Draft) -> Part:
+    """A draft as it goes into a message; the costly part of making one."""
+    codec = int(len(draft.text) >= COMPRESS_FROM)
+    body = zstandard.ZstdCompressor(level=1).compress(draft.text) if codec else draft.text
+    return Part(draft.count, codec, body, draft.key, draft.digest)
+
+
+def encode_entry(first_offset: int, ingested_at: float, parts: Sequence[Part]) -> bytes:
+    """The payload."""
+    return _encoder.encode(Entry(first_offset, ingested_at, [*parts]))
+
+
+def decode_entry(payload: bytes) -> Entry:
+    """Read a payload; raises EntryError for anything else. `Part.lines` looks at the lines."""
+    try:
+        entry = _decoder.decode(payload)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as exc:
+        raise EntryError(str(exc)) from exc
+    if not 0 <= entry.first_offset < 1 << 62 or not entry.parts:
+        raise EntryError(f"{len(entry.parts)} parts at offset {entry.first_offset}")
+    for part in entry.parts:
+        _check(part)
+    return entry
+
+
+def _check(part: Part) -> None:
+    if part.codec not in (0, 1):
+        raise EntryError(f"codec {part.codec}")
+    if part.codec:
+        try:
+            size = zstandard.frame_content_size(part.body)
+        except zstandard.ZstdError as exc:
+            raise EntryError(str(exc)) from exc
+        if not 0 <= size <= LONGEST_TEXT:
+            raise EntryError(f"a part of {size} bytes")
+    if part.count < 1:
+        raise EntryError(f"a part of {part.count} items")

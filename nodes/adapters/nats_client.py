@@ -1,0 +1,65 @@
+"""The connection of one process to the engine; whatever restarts, it connects again."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Sequence
+
+import nats
+from nats.aio.client import Client
+
+from nodes.engine import CLIENT_USER, Address, Tls, client_url, password
+
+log = logging.getLogger(__name__)
+CONNECT_S = 2
+RECONNECT_S = 0.1
+PING_S = 2  # a frozen engine is left after two pings without an answer
+
+
+async def connect(
+    engines: Sequence[Address], secret: str, *, tls: Tls | None, urls: Sequence[str] = ()
+) -> Client:
+    """Connect to the first engine that answers, in the order given; wait for one for ever.
+
+    `urls` are those of an existing NATS cluster, and take the place of the nodes' own engines.
+    """
+    down = False
+
+    async def on_down() -> None:
+        nonlocal down
+        if not down:
+            log.warning("the engine is not reachable")
+        down = True
+
+    async def on_up() -> None:
+        nonlocal down
+        log.info("the engine is reachable again")
+        down = False
+
+    async def on_error(exc: Exception) -> None:
+        log.debug("engine: %r", exc)  # each try to connect again; `on_down` told the operator
+
+    mine = {} if urls else {"user": CLIENT_USER, "password": password(secret, "client")}
+    return await nats.connect(
+        [*urls] or [client_url(each) for each in engines],
+        **mine,
+        tls=_context(tls) if tls else None,
+        dont_randomize=True,
+        connect_timeout=CONNECT_S,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=RECONNECT_S,
+        ping_interval=PING_S,
+        max_outstanding_pings=2,
+        pending_size=64 << 20,
+        flush_timeout=CONNECT_S,
+        disconnected_cb=on_down,
+        reconnected_cb=on_up,
+        error_cb=on_error,
+    )
+
+
+def _context(tls: Tls) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=tls.ca)
+    context.load_cert_chain(tls.cert, tls.key)
+    return context

@@ -1,0 +1,162 @@
+"""A NATS JetStream stream as the Stream port.
+
+nats-py runs on the event loop; the calls come from other threads and wait for it. Reading asks any
+replica directly, many messages a request, and keeps no consumer in the engine: whatever
+restarts, the next request goes on. `watch` hears of new messages by a hint, never by their content.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
+
+from shared_storage.errors import HistoryGone, OutcomeUnknown, StreamDown, WrongSequence
+
+T = TypeVar("T")
+APPEND_S = 10.0  # the engine's own election takes up to 7.4 s
+READ_S = 5.0
+READ_BYTES = 4 << 20
+READ_MESSAGES = 64
+_LOOK_S = 0.1
+_WRONG_LAST_SEQUENCE = 10071  # JSStreamWrongLastSequenceErrF
+
+
+class JetStream:
+    """One stream of a NATS cluster. Make it with `open`, on the event loop."""
+
+    def __init__(self, client: Client, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        self._client, self._name, self._loop = client, name, loop
+        self._js = client.jetstream(timeout=APPEND_S)
+
+    @classmethod
+    async def open(cls, client: Client, name: str, *, replicas: int, max_bytes: int) -> JetStream:
+        """The stream, made where missing; raises StreamDown while there is no majority.
+
+        Beyond `max_bytes` the engine drops the oldest messages.
+        """
+        stream = cls(client, name, asyncio.get_running_loop())
+        wanted = StreamConfig(
+            name=name,
+            subjects=[name],
+            retention=RetentionPolicy.LIMITS,
+            discard=DiscardPolicy.OLD,
+            storage=StorageType.FILE,
+            num_replicas=replicas,
+            max_bytes=max_bytes,
+            allow_direct=True,
+            deny_delete=True,
+        )
+        try:
+            try:
+                await stream._js.stream_info(name)
+            except NotFoundError:
+                await stream._js.add_stream(wanted)
+        except (TimeoutError, nats.errors.Error, APIError) as exc:
+            raise StreamDown(f"the stream {name} cannot be opened: {exc!r}") from exc
+        return stream
+
+    def append(self, message: bytes, *, expected: int) -> int:
+        """Store a message; see `shared_storage.ports.Stream`."""
+        return self._wait(self._append(message, expected))
+
+    def read(self, after: int) -> list[tuple[int, bytes]]:
+        """Messages behind a sequence; see `shared_storage.ports.Stream`."""
+        return self._wait(self._read(after))
+
+    def tail(self) -> int:
+        """Newest sequence; see `shared_storage.ports.Stream`."""
+        return self._wait(self._bounds())[1]
+
+    async def watch(self, heard: Callable[[int], None]) -> Callable[[], Awaitable[None]]:
+        """Call `heard(sequence)` on the loop for what others append; returns how to end it."""
+
+        async def on_hint(message: Msg) -> None:
+            if message.data.isdigit() and len(message.data) < 20:
+                heard(int(message.data))
+
+        subscription = await self._client.subscribe(self._hint, cb=on_hint)
+        return subscription.unsubscribe
+
+    @property
+    def _hint(self) -> str:
+        return f"hint.{self._name}"
+
+    async def _append(self, message: bytes, expected: int) -> int:
+        if not self._client.is_connected:  # else the client keeps it, to send it some day
+            raise StreamDown("the engine is not connected; nothing was stored")
+        headers = {"Nats-Expected-Last-Sequence": str(expected)}
+        try:
+            stored = await self._while_connected(
+                self._js.publish(self._name, message, headers=headers)
+            )
+        except APIError as exc:
+            if exc.err_code == _WRONG_LAST_SEQUENCE:
+                raise WrongSequence(str(exc.description)) from exc
+            raise OutcomeUnknown(f"the engine answered {exc.description!r}") from exc
+        except NoStreamResponseError as exc:
+            raise StreamDown("no engine has the stream now; nothing was stored") from exc
+        except (TimeoutError, nats.errors.Error, OSError) as exc:
+            raise OutcomeUnknown(f"the engine did not answer ({exc!r})") from exc
+        await self._client.publish(self._hint, str(stored.seq).encode())
+        return int(stored.seq)
+
+    async def _while_connected(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for an answer, but not for one that a broken connection cannot bring."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=_LOOK_S)
+                if not task.done() and not self._client.is_connected:
+                    raise ConnectionError("the connection to the engine broke")
+            return task.result()
+        finally:
+            task.cancel()
+
+    async def _bounds(self) -> tuple[int, int]:
+        """Oldest and newest sequence as the stream's leader has them."""
+        try:
+            state = (await self._js.stream_info(self._name)).state
+        except (TimeoutError, nats.errors.Error, APIError, OSError) as exc:
+            raise StreamDown(f"the engine does not answer ({exc!r})") from exc
+        return int(state.first_seq), int(state.last_seq)
+
+    async def _read(self, after: int) -> list[tuple[int, bytes]]:
+        request = {"seq": after + 1, "batch": READ_MESSAGES, "max_bytes": READ_BYTES}
+        inbox = self._client.new_inbox()
+        messages: list[tuple[int, bytes]] = []
+        try:
+            subscription = await self._client.subscribe(inbox)
+            try:
+                await self._client.publish(
+                    f"$JS.API.DIRECT.GET.{self._name}", msgspec.json.encode(request), reply=inbox
+                )
+                while (found := _found(await subscription.next_msg(timeout=READ_S))) is not None:
+                    messages.append(found)
+            finally:
+                await subscription.unsubscribe()
+        except (TimeoutError, nats.errors.Error, OSError) as exc:
+            if not messages:
+                raise StreamDown(f"the engine does not answer ({exc!r})") from exc
+        if messages and messages[0][0] != after + 1:
+            oldest = messages[0][0]
+            raise HistoryGone(f"the stream begins at message {oldest}; {after + 1} was dropped")
+        return messages
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+def _found(message: Msg) -> tuple[int, bytes] | None:
+    """One message of an answer; None is its end."""
+    headers = message.headers or {}
+    if "Status" in headers or "Nats-Sequence" not in headers:
+        return None
+    return int(headers["Nats-Sequence"]), message.data
