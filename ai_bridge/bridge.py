@@ -137,6 +137,24 @@ class Bridge:
             raise _nobody(weighed, self._seats)
         return Decision(question, pool(weighed), weighed, late)
 
+    async def ask(self, name: str, question: Question, *, clock: Clock) -> Vote:
+        """One model's vote outside of any decision; what is counted of it stays as it is.
+
+        Raises UnknownModel; what the model does wrong is the vote's status.
+        """
+        seat = replace(self._seat(name), guard=None)
+        asking = Asking(question, clock() + seat.settings.timeout_s, "", clock)
+        return await ask(name, seat, asking, "ask")
+
+    def digest(self, name: str) -> str:
+        """Digest of what a model is made of, as it was added; raises UnknownModel."""
+        return self._seat(name).digest
+
+    def at_once(self, name: str) -> int:
+        """How many questions a model takes at a time; raises UnknownModel."""
+        seat = self._seat(name)
+        return seat.settings.concurrency if seat.guard is not None else 1
+
     def note_late(self, vote: Vote) -> None:
         """Count a vote that came after its decision."""
         if vote.model in self._seats:

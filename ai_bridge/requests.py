@@ -33,13 +33,33 @@ class DecideRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class ModelPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`PATCH /api/context/ai/models/<name>`: what is absent stays; ranges are `ModelSettings`'."""
+    """`PATCH /api/context/ai/models/<name>`: what is absent stays; ranges are `ModelSettings`'.
+
+    `report` is a back-test that promotes a model from weight 0 to `weight` (1 where absent).
+    """
 
     weight: float | None = None
     enabled: bool | None = None
     min_confidence: float | None = None
     timeout_s: float | None = None
     concurrency: int | None = None
+    report: Annotated[str, Meta(max_length=100)] | None = None
+
+
+class BacktestRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /api/context/ai/backtests`.
+
+    Without `every_s` the model answers the recorded decisions; with it, a question is made of the
+    recorded prices of `symbols` so often. `limit` counts the newest. `costs` of a round trip are a
+    fraction; `horizon_s` and `every_s` are event time.
+    """
+
+    model: Name
+    symbols: Annotated[list[Symbol], Meta(min_length=1, max_length=20)] | None = None
+    horizon_s: Annotated[float, Meta(gt=0, le=2_592_000)] = 60.0
+    costs: Annotated[float, Meta(ge=0, le=1)] = 0.001
+    limit: Annotated[int, Meta(ge=1, le=5000)] = 1000
+    every_s: Annotated[float, Meta(ge=0.001, le=2_592_000)] | None = None
 
 
 class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -117,6 +117,20 @@ class Client:
         """Head of the chain over decisions and outcomes, and which history is gone."""
         return self._call("GET", "/api/context/ai/chain")
 
+    def backtest(self, wish: Json) -> Json:
+        """Start a back-test; the answer's `id` asks for its report."""
+        return self._call("POST", "/api/context/ai/backtests", json=wish)
+
+    def backtest_report(self, number: str) -> Json:
+        """The report, or `{"state": "running", ...}`."""
+        return self._call("GET", f"/api/context/ai/backtests/{quote(number, safe='')}")
+
+    def backtest_plot(self, number: str) -> bytes:
+        """Its plot, an SVG."""
+        path = f"/api/context/ai/backtests/{quote(number, safe='')}/plot"
+        with self._send("GET", path) as answer:
+            return answer.content
+
     def export(
         self,
         target: str | Path | BinaryIO,

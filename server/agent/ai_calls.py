@@ -69,6 +69,7 @@ async def decide(node: Node, request: Request) -> Answer:
     )
     if len(asked.symbols) == 1:
         record["symbol"] = asked.symbols[0]  # so that a filter by symbol finds it
+    record["as_of_offset"] = shown.as_of
     record["weights_before"] = _weights(node, record)
     record["code"] = node.code
     record = await node.chain.append(DECISION, record)

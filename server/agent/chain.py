@@ -89,8 +89,9 @@ class Chain:
     async def _commit(self, group: Sequence[_Entry]) -> None:
         node = self._node
         try:
-            if self._head is None or self._term != node.term:
-                self._head, self._term = await node.scan(find_head, node), node.term
+            while self._head is None or self._term != node.term:
+                self._term = node.term  # first: where it changes meanwhile, the head is read again
+                self._head = await node.scan(find_head, node)
             head, lines, stored = self._head, [], []
             for entry in group:
                 try:

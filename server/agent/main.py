@@ -46,6 +46,7 @@ from server.agent import (
     tensor_calls,
     ticket_calls,
 )
+from server.agent.backtests import Backtests
 from server.agent.cluster import heartbeat, lead_alone
 from server.agent.ipc_server import IpcServer
 from server.agent.metrics import AgentMetrics
@@ -168,7 +169,7 @@ async def run(settings: Settings, term: int) -> None:
     node = build_node(settings, leadership=lead_alone(settings, term), log_=log_, state=state)
     await node.leadership.start(lambda: heartbeat(node))
     webhooks = Webhooks(node)
-    calls = {**CALLS, **webhooks.calls()}
+    calls = {**CALLS, **webhooks.calls(), **Backtests(node).calls()}
     server = await IpcServer(node, calls).start(agent_socket(settings))
     node.spawn(node.metrics.watch_loop())
     try:

@@ -19,12 +19,13 @@ from ai_bridge.settings import ModelSettings
 from ai_bridge.specs import ModelSpec, of_table
 from context.errors import NotFound
 from server.agent import answers
+from server.agent.backtests import promotable
 from server.agent.context_calls import body_json
 from server.agent.node import Node
 from server.ipc import Answer, Request
 
 log = logging.getLogger(__name__)
-SETTINGS, SPEC = "model", "model_spec"  # kinds in the state store
+SETTINGS, SPEC, PROMOTION = "model", "model_spec", "promotion"  # kinds in the state store
 CHECK_S = 2.0
 MAX_ADDED = 1000
 
@@ -34,6 +35,7 @@ def described(node: Node, name: str) -> dict[str, Any]:
     shown = node.bridge.describe(name, time.monotonic())
     added = node.added.get(name)
     shown["origin"] = "builtin"
+    shown["promoted_by"] = node.promoted.get(name)
     if added is not None:
         shown |= added.about()
         shown["origin"] = "file" if name in node.settings.models else "api"
@@ -67,9 +69,17 @@ async def configure(node: Node, request: Request) -> Answer:
     name = request.params["name"]
     patch = parse(body_json(request), ModelPatch)
     try:
-        settings = node.bridge.configure(name, **msgspec.structs.asdict(patch))
+        changes = msgspec.structs.asdict(patch)
+        report = changes.pop("report")
+        if report is not None:
+            await promotable(node, name, report)
+            changes["weight"] = 1.0 if patch.weight is None else patch.weight
+        settings = node.bridge.configure(name, **changes)
     except UnknownModel as exc:
         raise NotFound(exc.detail) from exc
+    if report is not None:
+        await asyncio.to_thread(node.state.put, PROMOTION, name, report.encode(), now=time.time())
+        node.promoted[name] = report
     stored = msgspec.json.encode(settings.as_dict())
     await asyncio.to_thread(node.state.put, SETTINGS, name, stored, now=time.time())
     return answers.json(described(node, name))
@@ -96,6 +106,8 @@ def recall_models(node: Node) -> None:
         stored.key: ModelSettings(**msgspec.json.decode(stored.value))
         for stored in node.state.list(SETTINGS, limit=MAX_ADDED)
     }
+    for stored in node.state.list(PROMOTION, limit=MAX_ADDED):
+        node.promoted[stored.key] = stored.value.decode()
     for spec, trusted in _specs(node):
         if spec.name in node.bridge.names():
             log.error("model not added: its name is taken", extra={"model": spec.name})

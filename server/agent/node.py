@@ -71,6 +71,7 @@ class Node:
     tensors: Registry = field(default_factory=Registry)
     added: dict[str, Added] = field(default_factory=dict)  # models that users added
     tickets: Tickets = field(default_factory=Tickets)
+    promoted: dict[str, str] = field(default_factory=dict)  # by which report each model was
     packs: int = 0  # packed contexts since the start
     feeds: list[Callable[[], dict[str, Any]]] = field(default_factory=list)
     not_ready: str | None = "starting"

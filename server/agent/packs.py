@@ -36,13 +36,17 @@ _decode_tensor = msgspec.json.Decoder(TensorItem).decode
 
 
 def pack_newest(
-    node: Node, asked: PackRequest, *, count: Callable[[str], int] | None = None
+    node: Node,
+    asked: PackRequest,
+    *,
+    count: Callable[[str], int] | None = None,
+    snapshot: Snapshot | None = None,
 ) -> Packed:
     """Choose, render and store (in a scan thread); `context_id` finds the same bytes again.
 
-    `count` counts tokens where a rough number will do.
+    `count` counts tokens where a rough number will do. `snapshot` is now where it is None.
     """
-    snapshot = node.snapshot()
+    snapshot = snapshot or node.snapshot()
     count_tokens, name = (count, "rough") if count else _tokenizer(node, asked.model)
     hashes: list[str] = []
     if asked.rank == "relevant":

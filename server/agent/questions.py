@@ -19,6 +19,7 @@ from ai_bridge.series import Series
 from context.filter import Filter
 from context.packing import Packed, PackRequest
 from context.search import latest
+from context.snapshot import Snapshot
 from server.agent.packs import pack_newest
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Shown:
 
     packed: Packed
     window: dict[str, Series]
+    as_of: int  # offset of the newest item there was
 
 
 class Questions:
@@ -61,8 +63,10 @@ class Questions:
     async def _make(self, symbols: tuple[str, ...]) -> Shown:
         node = self._node
         wish = PackRequest(symbols=list(symbols), limit=CONTEXT_ITEMS, quotas=UNSEEN, stable=True)
-        packed = await node.scan(pack_newest, node, wish, count=_about)
-        return Shown(packed, {name: await node.scan(_series, node, name) for name in symbols})
+        snapshot = node.snapshot()
+        packed = await node.scan(pack_newest, node, wish, count=_about, snapshot=snapshot)
+        window = {name: await node.scan(_series, node, snapshot, name) for name in symbols}
+        return Shown(packed, window, snapshot.newest)
 
 
 def _about(text: str) -> int:
@@ -70,10 +74,8 @@ def _about(text: str) -> int:
     return -(-len(text) // 4)
 
 
-def _series(node: Node, symbol: str) -> Series:
+def _series(node: Node, snapshot: Snapshot, symbol: str) -> Series:
     wish = Filter(types=frozenset({"trading_data"}), symbol=symbol)
-    found = latest(
-        node.snapshot(), wish, limit=WINDOW_ITEMS, epoch=node.log.epoch, clock=time.monotonic
-    )
+    found = latest(snapshot, wish, limit=WINDOW_ITEMS, epoch=node.log.epoch, clock=time.monotonic)
     items = [msgspec.json.decode(raw) for raw in reversed(found["items"])]
     return Series.of(symbol, items)

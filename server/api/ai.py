@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ai_bridge.requests import DecideRequest
+from ai_bridge.requests import BacktestRequest, DecideRequest
 from ai_bridge.specs import ModelSpec
 from server.api.operations import BEFORE, LIMIT, Operation, Param
 
@@ -14,6 +14,7 @@ _SETTINGS_BODY = {
         "timeout_s": {"type": "number", "exclusiveMinimum": 0},
         "enabled": {"type": "boolean"},
         "concurrency": {"type": "integer", "minimum": 1, "maximum": 64},
+        "report": {"type": "string", "description": "a back-test that promotes it from weight 0"},
     },
     "additionalProperties": False,
 }
@@ -89,6 +90,30 @@ OPERATIONS = (
         "Recompute a decision from its record, maybe without some models",
         call="decision_replay",
         body=_REPLAY_BODY,
+    ),
+    Operation(
+        "POST",
+        "/api/context/ai/backtests",
+        "Have a model answer recorded questions as of then, judged by what came of them",
+        call="backtest",
+        body=BacktestRequest,
+        answers={202: "it runs: ask for its id", 400: "a field is wrong"},
+    ),
+    Operation("GET", "/api/context/ai/backtests", "All back-tests", call="backtests"),
+    Operation(
+        "GET",
+        "/api/context/ai/backtests/<backtest_id>",
+        "The report of a back-test, or how far it is",
+        call="backtest_one",
+        answers={200: "the report", 404: "unknown"},
+    ),
+    Operation(
+        "GET",
+        "/api/context/ai/backtests/<backtest_id>/plot",
+        "Skill and net profit over time",
+        call="backtest_plot",
+        media="image/svg+xml",
+        answers={200: "an SVG", 404: "unknown"},
     ),
     Operation(
         "GET",

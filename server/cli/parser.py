@@ -22,6 +22,7 @@ VERBS = (
     "node",
     "reindex",
     "verify_decisions",
+    "backtest",
     "status",
     "search",
     "tail",
@@ -39,6 +40,7 @@ OPTIONS = {
     },
     "reindex": {"data", "config", "json", "progress"},
     "verify_decisions": {"data", "config", "url", "json", "progress", "head"},
+    "backtest": {"url", "json", "symbol", "horizon", "every", "costs", "limit", "plot"},
     "status": {"url", "json"},
     "search": {
         *("url", "json", "mode", "before", "context", "invert", "count", "deadline_ms"),
@@ -52,9 +54,9 @@ OPTIONS = {
     "interactive": {"url"},
 }
 _USAGE = (
-    "--node, --reindex, --verify-decisions, --status, --search QUERY, --tail, --export FILE,\n"
-    "       --ai-decision SYMBOL..., --replay FILE, --emergency-stop or --interactive;\n"
-    "       --help explains them"
+    "--node, --reindex, --verify-decisions, --backtest MODEL, --status, --search QUERY,\n"
+    "       --tail, --export FILE, --ai-decision SYMBOL..., --replay FILE, --emergency-stop\n"
+    "       or --interactive; --help explains them"
 )
 EPILOG = """\
 Exit status: 0 done, 1 the request failed, 2 wrong arguments, 3 no node reachable.
@@ -96,6 +98,7 @@ def build_parser(
         metavar="SEQ:HASH",
         help="an entry that was kept elsewhere and must be in the chain",
     )
+    _add_backtest(parser.add_argument_group("back-testing (with --backtest)"))
     _add_client(parser.add_argument_group("talking to a node"))
     _add_items(parser.add_argument_group("choosing items (with --search, --tail and --export)"))
     _add_search(parser.add_argument_group("searching (with --search)"))
@@ -162,6 +165,11 @@ def _add_verbs(parser: argparse.ArgumentParser) -> None:
         help="walk the chain of all decisions and find any change, of a running node at --url, "
         "or of the files in --data while no node runs there",
     )
+    verbs.add_argument(
+        "--backtest",
+        metavar="MODEL",
+        help="have a model answer the recorded questions as of then, and judge it",
+    )
     verbs.add_argument("--status", action="store_true", help="how the node and its cluster are")
     verbs.add_argument("--search", metavar="QUERY", help="grep the stored context, newest first")
     verbs.add_argument("--tail", action="store_true", help="follow context as it comes in")
@@ -206,6 +214,22 @@ def _add_node(group: argparse._ArgumentGroup) -> None:
         metavar="SECONDS",
         help="time between samples of this machine's health; 0 takes none",
     )
+
+
+def _add_backtest(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--horizon", type=_number(0), metavar="SECONDS", help="after which the return counts (60)"
+    )
+    group.add_argument(
+        "--every",
+        type=_number(0),
+        metavar="SECONDS",
+        help="ask so often on recorded prices of --symbol, instead of the recorded decisions",
+    )
+    group.add_argument(
+        "--costs", type=_number(0), metavar="FRACTION", help="of a round trip (0.001)"
+    )
+    group.add_argument("--plot", metavar="FILE", help="save the plot, an SVG")
 
 
 def _add_client(group: argparse._ArgumentGroup) -> None:

@@ -93,6 +93,23 @@ def verifying(console: Console, total: int | None) -> Iterator[Callable[[int, in
         yield lambda items, entries: bar.update(task, completed=items, entries=entries)
 
 
+@contextmanager
+def answering(console: Console) -> Iterator[Callable[[int, int | None], None]]:
+    """A function that shows questions answered, of how many; silent where there is no terminal."""
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
+    columns = (
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.completed:,.0f} questions"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 LINE_EVERY_S = 1.0
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from context.client import Client, ClientError, Event, NodeUnreachable, RequestFailed
 from server.cli import render
+from server.cli.backtesting import backtest
 from server.cli.parser import FORMATS
 from server.cli.progress import receiving
 from server.cli.replay import ReplayFailed, replay
@@ -195,6 +196,7 @@ def send(client: Client, screen: Screen, args: argparse.Namespace) -> int:
 
 VERBS: dict[str, Verb] = {
     "verify_decisions": verify_node,
+    "backtest": backtest,
     "status": status,
     "search": search,
     "tail": tail,
