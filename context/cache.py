@@ -51,6 +51,10 @@ class BlockCache:
             with suppress(KeyError):
                 self._blocks.popitem(last=False)
 
+    def drop(self, first: int) -> None:
+        """Let go of the block that begins at an offset."""
+        self._blocks.pop(first, None)
+
 
 def load_from(log: Log) -> Load:
     """How to make a block again: its batches are read from the log.

@@ -78,6 +78,18 @@ class Index:
             fresh, self._fresh_bytes = (), 0
         self._now = self._snapshot(closed, tail, fresh)
 
+    def drop(self, heads: Collection[Head], lost: Collection[Head] = ()) -> None:
+        """Forget sealed blocks, and `lost` ones; only the applying thread may call this."""
+        now, firsts = self._now, {head.bounds.first_offset for head in (*heads, *lost)}
+        closed = tuple(each for each in now.closed if each.first_offset not in firsts)
+        left = [*closed, *(block.bounds for block in now.tail)]
+        low = min((each.min_time for each in left), default=None)
+        high = max((each.max_time for each in left), default=None)
+        self._tally = self._tally.minus(heads, low, high)
+        for first in firsts:
+            self._cache.drop(first)
+        self._now = self._snapshot(closed, now.tail, now.fresh)
+
     def snapshot(self) -> Snapshot:
         """Everything applied so far."""
         return self._now

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from context.block import Block, Bounds
 from context.column import Column
+from context.sealed import Head
 
 MAX_NAMES = 1000  # counted apart; the names beyond are counted together as "other"
 OTHER = "other"
@@ -43,6 +44,24 @@ class Tally:
             low if self.min_time is None else min(self.min_time, low),
             high if self.max_time is None else max(self.max_time, high),
         )
+
+    def minus(self, heads: Iterable[Head], low: float | None, high: float | None) -> Tally:
+        """The tally without blocks that were counted; `low` and `high` bound what is left."""
+        items, nbytes = self.items, self.nbytes
+        types, sources = dict(self.types), dict(self.sources)
+        for head in heads:
+            items, nbytes = items - head.bounds.count, nbytes - head.bounds.nbytes
+            _take(types, head.types)
+            _take(sources, head.sources)
+        return Tally(items, nbytes, types, sources, low, high)
+
+
+def _take(counted: dict[str, int], less: Mapping[str, int]) -> None:
+    for name, count in less.items():
+        key = name if name in counted else OTHER
+        counted[key] = counted.get(key, 0) - count
+        if counted[key] <= 0:
+            del counted[key]
 
 
 def counts(column: Column) -> dict[str, int]:

@@ -26,6 +26,7 @@ from server.setting_kinds import (
     Number,
     Pairs,
     PathOf,
+    RetentionTables,
     Secret,
     Tables,
     Text,
@@ -213,6 +214,29 @@ class Settings:
         Number(1, 86400, whole=False),
         60.0,
         "Seconds after which a subscriber that accepts nothing is disconnected.",
+    )
+    retention: Mapping[str, Mapping[str, Any]] = _setting(
+        RetentionTables(
+            "tables [retention.TYPE] with max_age_s, max_items or max_bytes, or the same as JSON"
+        ),
+        dict,
+        "How long items are kept, by type; `default` is for types without a rule of their own. "
+        "Empty keeps everything.",
+    )
+    retention_interval_s: float = _setting(
+        Number(0.1, 86400, whole=False),
+        60.0,
+        "Seconds between looking for what retention and budget no longer keep.",
+    )
+    disk_budget_mb: int = _setting(
+        Number(0, 1 << 30),
+        0,
+        "MiB that the data folder may take; beyond it the oldest blocks go. 0 is without a bound.",
+    )
+    disk_reserve_mb: int = _setting(
+        Number(0, 1 << 30),
+        256,
+        "MiB that stay free on the disk: with less, nothing is taken in (507 `storage_full`).",
     )
     log_level: str = _setting(
         Choice("debug", "info", "warning", "error"), "info", "Least important lines to log."

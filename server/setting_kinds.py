@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from context.retention import parse_rules
+
 _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -163,3 +165,13 @@ class Tables:
         if not isinstance(raw, Mapping) or not all(isinstance(t, Mapping) for t in raw.values()):
             raise TypeError(raw)
         return {str(name): dict(table) for name, table in raw.items()}
+
+
+class RetentionTables(Tables):
+    """Rules of retention by type."""
+
+    def parse(self, raw: Any) -> dict[str, dict[str, Any]]:
+        """The tables; raises ValueError where one is no rule."""
+        tables = super().parse(raw)
+        parse_rules(tables)
+        return tables

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,17 @@ class Archive:
         self.slices.forget(group)
         self._rows.delete(int(group.firsts[0]))
 
+    def drop(self, heads: Collection[Head], lost: Collection[Head] = ()) -> None:
+        """Delete blocks that the index has forgotten, and what was kept of lost ones."""
+        self.blocks.delete([head.bounds.first_offset for head in heads])
+        for head in lost:
+            self.lost.pop(head.bounds.first_offset, None)
+            self.blocks.aside.delete(head.bounds.first_offset, head.bounds.last_offset)
+        here = {head.bounds.first_offset for head in self.heads()}
+        for group in self.slices.closed:
+            if here.isdisjoint(group.firsts.tolist()):
+                self._forget(group)
+
     def unindexed(self) -> list[Bounds]:
         """Sealed blocks that no group knows: those of the open group of an earlier run."""
         groups: list[Group] = [self.slices.open, *self.slices.closed]
@@ -155,6 +167,7 @@ class Sealer:
         self._load: Load | None = None
         self._waiting: deque[Bounds] = deque()
         self._wake = threading.Condition()
+        self._dropping: deque[tuple[Collection[Head], Collection[Head], Future[None]]] = deque()
         self._stopping = False
         self._unindexed = True
         archive.slices.on_damage = self._damaged_rows
@@ -170,6 +183,14 @@ class Sealer:
         with self._wake:
             self._waiting.append(bounds)
             self._wake.notify()
+
+    def drop(self, heads: Collection[Head], lost: Collection[Head]) -> Future[None]:
+        """Delete blocks that the index has forgotten, in the sealing thread."""
+        done: Future[None] = Future()
+        with self._wake:
+            self._dropping.append((heads, lost, done))
+            self._wake.notify()
+        return done
 
     def stop(self) -> None:
         """End after the blocks at hand; the rest stays in the log and is sealed next time."""
@@ -188,6 +209,7 @@ class Sealer:
         self._archive.prepare()
         self._index_all()
         while self._next():
+            self._drop_all()
             self._index_all()
             try:
                 self._seal()
@@ -210,6 +232,15 @@ class Sealer:
             except ContextError as exc:  # it may be searched all the same, only not left out
                 log.error("a sealed block without n-grams", extra={"reason": exc.detail})
 
+    def _drop_all(self) -> None:
+        while self._dropping:
+            heads, lost, done = self._dropping.popleft()
+            try:
+                self._archive.drop(heads, lost)
+                done.set_result(None)
+            except OSError as exc:  # the next round finds what is left
+                done.set_exception(exc)
+
     def _damaged_rows(self) -> None:
         self._unindexed = True
         with self._wake:
@@ -218,10 +249,13 @@ class Sealer:
     def _next(self) -> bool:
         """Wait for work: a little longer for more, as one sync serves several blocks."""
         with self._wake:
-            self._wake.wait_for(lambda: self._stopping or self._waiting or self._unindexed)
+            self._wake.wait_for(
+                lambda: self._stopping or self._waiting or self._unindexed or self._dropping
+            )
             if not self._unindexed:
                 self._wake.wait_for(
-                    lambda: self._stopping or len(self._waiting) >= TOGETHER, GATHER_S
+                    lambda: self._stopping or self._dropping or len(self._waiting) >= TOGETHER,
+                    GATHER_S,
                 )
             return not self._stopping
 

@@ -6,7 +6,9 @@ import asyncio
 import logging
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from context.errors import RateLimited
@@ -54,6 +56,7 @@ class Committer:
         self._loop = asyncio.get_running_loop()
         self._waiting: list[_Waiting] = []
         self._waiting_bytes = 0
+        self._between: deque[tuple[Callable[[], None], Future[None]]] = deque()
         self._wake = threading.Condition()
         self._stopping = False
         self._failing = False
@@ -77,6 +80,17 @@ class Committer:
             self._wake.notify()
         return await waiting.done
 
+    def between(self, work: Callable[[], None]) -> Future[None]:
+        """Run `work` in the committing thread, between two commits."""
+        done: Future[None] = Future()
+        with self._wake:
+            if self._stopping:
+                done.cancel()
+            else:
+                self._between.append((work, done))
+                self._wake.notify()
+        return done
+
     async def stop(self) -> None:
         """Finish what waits, then end the thread."""
         with self._wake:
@@ -87,10 +101,19 @@ class Committer:
     def _run(self) -> None:
         while True:
             with self._wake:
-                while not self._waiting and not self._stopping:
+                while not (self._waiting or self._between or self._stopping):
                     self._wake.wait()
+                between, self._between = self._between, deque()
                 group, self._waiting, self._waiting_bytes = self._waiting, [], 0
+            for work, done in between:
+                try:
+                    work()
+                    done.set_result(None)
+                except Exception as exc:  # its caller's to deal with
+                    done.set_exception(exc)
             if not group:
+                if between:
+                    continue
                 return
             outcomes = self._commit([waiting.draft for waiting in group])
             self._loop.call_soon_threadsafe(_answer, group, outcomes)

@@ -38,6 +38,10 @@ class DamagedFolder:
             _sync(folder)
         return path
 
+    def delete(self, first: int, last: int) -> None:
+        """Forget what was kept for these items."""
+        (self._folder / f"{first:020d}-{last:020d}.block").unlink(missing_ok=True)
+
     def list(self) -> list[Head]:
         """What is missing, by first offset: as its head says where that is whole."""
         if not self._folder.is_dir():

@@ -179,11 +179,18 @@ def loader(archive: Archive, log_: Log) -> Load:
             try:
                 return from_log(bounds)
             except NotFound:  # it was sealed, and the log trimmed, between the two
-                return sealed(bounds)
+                return _sealed_or_dropped(sealed, bounds)
         except LostBlock as exc:  # the index may know a larger block than what is lost of it
             raise LostBlock("their block is damaged", bounds) from exc
 
     return load
+
+
+def _sealed_or_dropped(sealed: Load, bounds: Bounds) -> Block:
+    try:
+        return sealed(bounds)
+    except NotFound as exc:  # a reader that began before retention let go of it
+        raise LostBlock("retention has dropped them", bounds) from exc
 
 
 def read_after(archive: Archive, log_: Log, after: int, *, max_bytes: int) -> list[Batch]:
@@ -196,7 +203,7 @@ def read_after(archive: Archive, log_: Log, after: int, *, max_bytes: int) -> li
         return found
     for head in archive.heads():
         if head.bounds.last_offset > after:
-            with suppress(LostBlock):
+            with suppress(LostBlock, NotFound):  # retention may take it meanwhile
                 sealed = whole(archive, log_, head.bounds)
                 return [batch for batch in sealed.batches() if batch.last_offset > after]
     return found

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from context.adapters.disk_room import free_bytes
 from context.damage import LostBlock
 from context.errors import InvalidItem, InvalidJson, InvalidRequest, NotFound
 from context.items import encode_item
@@ -92,7 +93,10 @@ async def get_item(node: Node, request: Request) -> Answer:
     offset = int(request.params["offset"])
     found = await node.scan(node.index.item, offset)
     if found is None:
-        raise NotFound(f"there is no item {offset}; the newest is {node.snapshot().newest}")
+        newest = node.snapshot().newest
+        if offset <= newest:
+            raise NotFound(f"item {offset} is no longer kept (retention)")
+        raise NotFound(f"there is no item {offset}; the newest is {newest}")
     ingested_at, line = found
     return answers.encoded(encode_item(node.log.epoch, offset, ingested_at, line))
 
@@ -168,6 +172,13 @@ async def get_stats(node: Node, request: Request) -> Answer:
             "damaged": [
                 {"first": first, "last": last} for first, last in node.archive.lost_ranges()
             ],
+            "dropped_items": node.dropped_items,
+            "disk": {
+                "used_bytes": node.disk_used,
+                "free_bytes": free_bytes(node.settings.data_dir),
+                "budget_bytes": node.settings.disk_budget_mb << 20,
+                "reserve_bytes": node.settings.disk_reserve_mb << 20,
+            },
             "commits": {"fsyncs": commits.commits, "batches": commits.batches},
             "feeds": [state() for state in node.feeds],
             "uptime_s": round(now - node.started_at, 3),

@@ -49,6 +49,7 @@ from server.agent import (
 from server.agent.backtests import Backtests
 from server.agent.cluster import heartbeat, lead_alone
 from server.agent.ipc_server import IpcServer
+from server.agent.keeping import keep
 from server.agent.metrics import AgentMetrics
 from server.agent.node import Node
 from server.agent.observer import observe
@@ -199,6 +200,7 @@ async def _serve(
     await webhooks.start()
     node.spawn(node.chain.run())
     node.spawn(follow(node))
+    node.spawn(keep(node))
     if node.semantic:
         node.spawn(follow_sentences(node, node.semantic))
     if node.torch:

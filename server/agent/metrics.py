@@ -65,6 +65,18 @@ class AgentMetrics:
             "Damaged blocks found since the start, also those made again from the log",
             registry=self.registry,
         )
+        self.dropped = Counter(
+            "context_dropped_items",
+            "Items that retention or the disk budget let go since the start",
+            ["type"],
+            registry=self.registry,
+        )
+        self.disk_free = Gauge(
+            "context_disk_free_bytes", "Free bytes of the node's disk", registry=self.registry
+        )
+        self.disk_used = Gauge(
+            "context_disk_used_bytes", "Bytes of the data folder", registry=self.registry
+        )
         self.commits = Gauge("context_commits", "fsyncs of the log", registry=self.registry)
         self.term = Gauge("context_term", "Term of this node's reign", registry=self.registry)
         self.feed_items = Gauge(

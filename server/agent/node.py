@@ -15,6 +15,7 @@ from ai_bridge.adapters.model_torch import TorchModel
 from ai_bridge.bridge import Bridge
 from context.adapters.archive import Archive, Sealer
 from context.adapters.committer import Committer
+from context.adapters.disk_room import DiskRoom
 from context.adapters.mending import read_after
 from context.errors import ContextError, RateLimited
 from context.hub import Ring
@@ -72,6 +73,8 @@ class Node:
     added: dict[str, Added] = field(default_factory=dict)  # models that users added
     tickets: Tickets = field(default_factory=Tickets)
     promoted: dict[str, str] = field(default_factory=dict)  # by which report each model was
+    disk_used: int = 0  # bytes of the data folder, as of the last look
+    dropped_items: int = 0  # by retention and budget, since the start
     packs: int = 0  # packed contexts since the start
     feeds: list[Callable[[], dict[str, Any]]] = field(default_factory=list)
     not_ready: str | None = "starting"
@@ -79,6 +82,8 @@ class Node:
 
     def __post_init__(self) -> None:
         self.loop = asyncio.get_running_loop()
+        reserve = self.settings.disk_reserve_mb << 20
+        self.room = DiskRoom(self.settings.data_dir, reserve)
         self.changed = asyncio.Condition()
         self._notifying = False
         self.outcomes = asyncio.Lock()  # one outcome at a time: each decision is judged once
@@ -108,14 +113,23 @@ class Node:
 
     # --- writing ---
 
-    async def append(self, draft: Draft) -> Receipt:
-        """Make a draft durable; found by searches and on its way to subscribers on return."""
+    async def append(self, draft: Draft, *, urgent: bool = False) -> Receipt:
+        """Make a draft durable; found by searches and on its way to subscribers on return.
+
+        Raises StorageFull while only the disk's reserve is left, unless it is `urgent`.
+        """
+        if not urgent:
+            self.room.check()
         return await self.committer.append(draft)
 
-    async def append_items(self, items: Sequence[Item], *, key: str | None = None) -> Receipt:
+    async def append_items(
+        self, items: Sequence[Item], *, key: str | None = None, urgent: bool = False
+    ) -> Receipt:
         """Append what the node itself produces; the same rules hold as for everybody."""
         lines = encode_checked(items, self.types, now=time.time())
-        return await self.append(Draft(lines.count, lines.text, key, heads=lines.heads))
+        return await self.append(
+            Draft(lines.count, lines.text, key, heads=lines.heads), urgent=urgent
+        )
 
     def _durable(self, batches: Sequence[Batch]) -> None:
         for batch in batches:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from context.adapters.disk_room import free_bytes
 from context.ingest import make_item
 from nodes.leadership import Member
 from server.agent import answers
@@ -33,6 +34,8 @@ async def metrics(node: Node, request: Request) -> Answer:
     shown.blocks.set(stats["blocks"])
     shown.commits.set(node.committer.stats.commits)
     shown.term.set(node.term)
+    shown.disk_free.set(free_bytes(node.settings.data_dir))
+    shown.disk_used.set(node.disk_used)
     if node.semantic:
         shown.semantic_behind.set(stats["newest_offset"] - node.semantic.applied)
         shown.semantic_vectors.set(node.semantic.texts)
@@ -109,7 +112,7 @@ async def _set_control(node: Node, *, stop: bool, reason: str | None) -> Answer:
     stored = msgspec.json.encode(state)
     await asyncio.to_thread(node.state.put, "control", "emergency_stop", stored, now=now)
     item = make_item("emergency_stop", {**state, "term": node.term}, source=node.settings.node_id)
-    await node.append_items([item])
+    await node.append_items([item], urgent=True)
     return answers.json(state)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from context.adapters.disk_room import free_bytes
 from tests.faults.checker import History, violations
 from tests.faults.node import HurtNode
 from tests.faults.producers import Producers
@@ -19,8 +20,10 @@ from tests.faults.subscribers import read_log
 from tests.faults.test_faults import lines
 from tests.node_process import wait_for
 
+INGEST = "/api/context/ingest"
 Fill = Callable[[HurtNode], contextlib.AbstractContextManager[None]]
 SMALL_DISK = "size=48m"
+NO_RESERVE = {"CONTEXT_DISK_RESERVE_MB": "0"}
 
 
 @contextlib.contextmanager
@@ -64,12 +67,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_files_that_cannot_grow(tmp_path: Path) -> None:
-    with HurtNode(tmp_path / "data") as node:
+    with HurtNode(tmp_path / "data", env=NO_RESERVE) as node:
         through_a_full_disk(node, no_larger_files)
 
 
 def test_no_space_left_on_the_device(small_disk: Path) -> None:
-    with HurtNode(small_disk) as node:
+    with HurtNode(small_disk, env=NO_RESERVE) as node:
         through_a_full_disk(node, no_space_left)
 
 
@@ -77,7 +80,7 @@ def test_killed_while_the_disk_is_full(small_disk: Path) -> None:
     """What was acknowledged is there at the next start, once there is space for one."""
     before, during = in_batches(lines(2000), 100), in_batches(lines(60_000, start=2000), 1000)
     during = {f"during-{key}": body for key, body in during.items()}
-    with HurtNode(small_disk) as node:
+    with HurtNode(small_disk, env=NO_RESERVE) as node:
         acks = send_all(node, before)
         with no_space_left(node):
             producers = Producers(node.port, during, threads=2, seed=4)
@@ -93,6 +96,27 @@ def test_killed_while_the_disk_is_full(small_disk: Path) -> None:
             History(contents(before | during), acks + producers.acks, read_log(node.client))
         )
         assert not found, "\n".join(found)
+
+
+def test_the_reserve_stays_free(small_disk: Path) -> None:
+    """Nothing is taken in while less than the reserve is free; then the node goes on by itself."""
+    reserve_mb = 16
+    with HurtNode(small_disk, env={"CONTEXT_DISK_RESERVE_MB": str(reserve_mb)}) as node:
+        node.client.ingest({"type": "note", "data": {"n": 1}})
+        filler = small_disk.parent / "filler"
+        free = free_bytes(small_disk.parent)
+        filler.write_bytes(bytes(free - (reserve_mb - 1 << 20)))
+        body = {"type": "note", "data": {"n": 2}}
+        wait_for(lambda: node.client.post(INGEST, json=body).status_code == 507, "507")
+        refused = node.client.post(INGEST, json=body).json()
+        assert refused["code"] == "storage_full"
+        assert refused["retryable"] is True
+        assert "disk_reserve_mb" in refused["detail"]
+        assert node.client.get("/api/context/items/0").status_code == 200
+        stop = node.client.post("/api/control/emergency-stop", json={"reason": "disk"})
+        assert stop.status_code == 200, stop.text  # the reserve is for this
+        filler.unlink()
+        wait_for(lambda: node.client.post(INGEST, json=body).status_code == 201, "201")
 
 
 def through_a_full_disk(node: HurtNode, fill: Fill) -> None:
