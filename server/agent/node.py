@@ -95,9 +95,8 @@ class Node:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.chain = Chain(self)
         self.questions = Questions(self)
-        self.newest_told = (
-            self.snapshot().newest
-        )  # offset of the newest item that is no entry of it
+        # Offsets: of the newest item written here, and of the newest one that is no chain entry.
+        self.newest_written = self.newest_told = self.snapshot().newest
         self.committer = Committer(
             self.log,
             term=lambda: self.term,
@@ -133,6 +132,7 @@ class Node:
 
     def _durable(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
+            self.newest_written = batch.last_offset
             self.index.apply(batch)
             if not (batch.text.startswith(b'{"type":"ai_') and self.chain.mark in batch.text):
                 self.newest_told = batch.last_offset

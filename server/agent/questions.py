@@ -49,9 +49,10 @@ class Questions:
 
     async def shown(self, symbols: tuple[str, ...]) -> Shown:
         """What there is on these symbols now; raises what packing raises."""
-        as_of = self._node.newest_told
+        newest = self._node.snapshot().newest
+        as_of = self._node.newest_told if newest <= self._node.newest_written else newest
         kept = self._kept.get(symbols)
-        if kept is None or kept[0] != as_of or (kept[1].done() and kept[1].exception()):
+        if kept is None or kept[0] != as_of or _failed(kept[1]):
             kept = as_of, self._node.spawn(self._make(symbols))
             self._kept[symbols] = kept
             while len(self._kept) > KEPT:
@@ -67,6 +68,10 @@ class Questions:
         packed = await node.scan(pack_newest, node, wish, count=_about, snapshot=snapshot)
         window = {name: await node.scan(_series, node, snapshot, name) for name in symbols}
         return Shown(packed, window, snapshot.newest)
+
+
+def _failed(task: asyncio.Task[Shown]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 def _about(text: str) -> int:

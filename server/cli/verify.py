@@ -12,7 +12,7 @@ from ai_bridge.chain import Head
 from ai_bridge.chain_walk import Report, Walk
 from context.adapters.archive import Archive
 from context.adapters.log_sqlite import SqliteLog
-from context.adapters.mending import read_after
+from context.adapters.mending import read_after, recover
 from context.errors import ContextError
 from context.ports import Log
 from nodes.adapters.lease_local import LocalLease
@@ -50,6 +50,7 @@ def _verify(folder: Path, screen: Screen, kept: Head | None) -> Report:
     log_ = SqliteLog(folder / "log.db")
     try:
         archive = Archive(folder)
+        recover(archive, log_)  # what is damaged is not taken for what retention dropped
         firsts = [head.bounds.first_offset for head in archive.heads()]
         lost = archive.lost_ranges()
         oldest = min([log_.bounds()[0], *firsts, *(first for first, _ in lost)])

@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from context.adapters.archive import Archive
 from context.adapters.log_sqlite import SqliteLog
 from tests.integration.test_api_ai import DECIDE, DECISIONS, post, trades
-from tests.node_process import ROOT, Api, NodeProcess
+from tests.node_process import ROOT, Api, NodeProcess, wait_for
 
 CHAIN = "/api/context/ai/chain"
 
@@ -128,3 +129,35 @@ def _store(data: Path, first: int, text: bytes) -> None:
     with sqlite3.connect(data / "log.db") as db:
         db.execute("UPDATE batches SET codec = 0, body = ? WHERE first_offset = ?", (text, first))
     db.close()
+
+
+def test_a_changed_byte_of_a_sealed_block_is_found(own_node: NodeProcess) -> None:
+    api, data = own_node.client, own_node.data_dir
+    api.ingest(trades("X", 60))
+    decide(api, "X", 9)
+    padding = [{"type": "padding", "data": {"n": n, "text": "x" * 200}} for n in range(5000)]
+    for _ in range(5):
+        api.ingest(padding)
+    decide(api, "X", 3)
+    wait_for(lambda: any(data.glob("blocks*")) and Archive(data).heads(), "a sealed block")
+    own_node.stop()
+    archive = Archive(data)
+    head = archive.heads()[0]
+    place = archive.blocks._places[head.bounds.first_offset]
+    assert verify("--data", str(data))[1]["replayed"] == 12
+    with place.path.open("r+b") as file:
+        file.seek(place.at + place.length // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, 1)
+        file.write(bytes([byte ^ 0x10]))
+    log_ = SqliteLog(data / "log.db")
+    oldest_in_log = log_.bounds()[0]
+    log_.close()
+    status, report = verify("--data", str(data))
+    if oldest_in_log > head.bounds.last_offset:  # else it was made again from the log
+        assert (status, report["problems"][0]["kind"]) == (1, "lost")
+        own_node.start()
+        status, report = verify("--url", own_node.url)
+        assert (status, report["problems"][0]["kind"]) == (1, "lost")
+    else:
+        assert (status, report["replayed"]) == (0, 12)
