@@ -1,10 +1,11 @@
 """Items as the payload of one message of the replicated stream: a MessagePack array.
 
-    [first_offset, ingested_at, [[count, codec, body, key, digest], ...]]
+    [first_offset, ingested_at, [[count, codec, body, key, digest, at], ...]]
 
 One part a draft, their offsets dense from `first_offset`. `body` holds the lines (`Batch.text`), as
 they are with codec 0, as one zstd frame with codec 1: a follower stores it as it came. `key` is
-the idempotency key or nil, `digest` that of the body which came with it.
+the idempotency key or nil, `digest` that of the body which came with it. `at` is nil, or the time
+of this part where it was stored at another one: history that a founder brings along.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Part(msgspec.Struct, array_like=True, frozen=True):
     body: bytes
     key: str | None = None
     digest: bytes = b""
+    at: float | None = None
 
     def lines(self) -> bytes:
         """The lines as in `Batch.text`; raises EntryError unless they are `count` lines."""

@@ -141,6 +141,8 @@ def config_text(settings: EngineSettings) -> str:
         "jetstream {",
         f"  store_dir: {json.dumps(str(settings.store))}",
         "  sync_interval: always",
+        # Else the engine refuses a stream whose bound is more than 3/4 of the disk.
+        f"  max_file_store: {1 << 50}",
         "}",
         *tls,
     ]

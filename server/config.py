@@ -93,6 +93,12 @@ class Settings:
         "",
         "An existing NATS cluster to use; empty runs an engine beside this node.",
     )
+    stream_max_gb: int = _setting(
+        Number(1, 1 << 20),
+        256,
+        "Size in GiB at which the cluster's stream drops its oldest messages; see "
+        "docs/operations.md for what that means to a node which was away for so long.",
+    )
     witness: bool = _setting(
         Flag(), False, "Whether to run the engine only: a third vote without a node's work."
     )

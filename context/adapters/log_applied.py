@@ -37,6 +37,11 @@ class AppliedLog(SqliteLog):
         """Offset of the next item."""
         return self._next
 
+    def keys(self) -> dict[int, tuple[str, bytes, int]]:
+        """Idempotency key, digest and count of the drafts that had one, by first offset."""
+        found = self._db.execute("SELECT first_offset, key, digest, count FROM keys")
+        return {row[0]: (row[1], row[2], row[3]) for row in found}
+
     def adopt(self, epoch: str) -> None:
         """Become a copy of a cluster's log; raises ForeignHistory where another one is in here."""
         if epoch == self.epoch:
@@ -57,9 +62,10 @@ class AppliedLog(SqliteLog):
         """Take in the items of a message, all or none; raises StorageFull, ContextError."""
         rows, keys = [], []
         for offset, part in entry.placed():
-            rows.append((offset, part.count, term, entry.ingested_at, part.codec, part.body))
+            at = entry.ingested_at if part.at is None else part.at
+            rows.append((offset, part.count, term, at, part.codec, part.body))
             if part.key is not None:
-                keys.append((part.key, part.digest, offset, part.count, term, entry.ingested_at))
+                keys.append((part.key, part.digest, offset, part.count, term, at))
         self._transact(sequence, term, rows, keys, entry.ingested_at)
         self._next = entry.first_offset + entry.count
 

@@ -54,11 +54,17 @@ class ItemsApplier:
             lines = [self._lines(offset, part) for offset, part in entry.placed()]
         except EntryError as exc:
             raise BadMessage(f"no items: {exc}") from exc
-        if self.copy.next_offset and entry.first_offset != self.copy.next_offset:
-            raise BadMessage(f"items at {entry.first_offset}, not {self.copy.next_offset}")
+        if entry.first_offset < self.copy.next_offset:
+            raise BadMessage(f"items at {entry.first_offset}, before {self.copy.next_offset}")
         self.copy.apply(sequence, message.term, entry)
         batches = [
-            Batch(offset, part.count, entry.ingested_at, message.term, *found)
+            Batch(
+                offset,
+                part.count,
+                entry.ingested_at if part.at is None else part.at,
+                message.term,
+                *found,
+            )
             for (offset, part), found in zip(entry.placed(), lines, strict=True)
         ]
         self.on_applied(batches)

@@ -6,7 +6,6 @@ import logging
 import ssl
 from collections.abc import Sequence
 
-import nats
 from nats.aio.client import Client
 
 from nodes.engine import CLIENT_USER, Address, Tls, client_url, password
@@ -24,11 +23,11 @@ async def connect(
 
     `urls` are those of an existing NATS cluster, and take the place of the nodes' own engines.
     """
-    down = False
+    client, down = Client(), False
 
     async def on_down() -> None:
         nonlocal down
-        if not down:
+        if not down and not client.is_closed:
             log.warning("the engine is not reachable")
         down = True
 
@@ -40,15 +39,15 @@ async def connect(
     async def on_error(exc: Exception) -> None:
         log.debug("engine: %r", exc)  # each try to connect again; `on_down` told the operator
 
-    mine = {} if urls else {"user": CLIENT_USER, "password": password(secret, "client")}
-    return await nats.connect(
+    await client.connect(
         [*urls] or [client_url(each) for each in engines],
-        **mine,
+        user=None if urls else CLIENT_USER,
+        password=None if urls else password(secret, "client"),
         tls=_context(tls) if tls else None,
         dont_randomize=True,
         connect_timeout=CONNECT_S,
         max_reconnect_attempts=-1,
-        reconnect_time_wait=RECONNECT_S,
+        reconnect_time_wait=RECONNECT_S,  # type: ignore[arg-type] # it sleeps for it
         ping_interval=PING_S,
         max_outstanding_pings=2,
         pending_size=64 << 20,
@@ -57,6 +56,7 @@ async def connect(
         reconnected_cb=on_up,
         error_cb=on_error,
     )
+    return client
 
 
 def _context(tls: Tls) -> ssl.SSLContext:

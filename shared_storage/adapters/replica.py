@@ -3,6 +3,7 @@
 Invariants
 - A message is applied after the stream acknowledged it, never before.
 - Appending decides with everything applied: whoever wrote meanwhile makes it decide anew.
+- Only who leads appends; the fence of its term comes first.
 - A term lower than one that has written is refused here, and left out by every node should it be
   in the stream all the same.
 - After an unknown outcome nothing is appended until the stream's tail has been read and applied.
@@ -61,6 +62,7 @@ class Replica:
         self.lock = threading.RLock()
         self._appliers = appliers
         self.applied = min(each.applied for each in appliers.values())
+        self.leads: Callable[[int], bool] = lambda term: True
         self._in_doubt = True  # until the tail was seen
         self._since_note = 0
 
@@ -76,6 +78,8 @@ class Replica:
                     self._to_tail()
                 if term < self.term:
                     raise StaleTerm(f"term {term} is older than {self.term}; find the leader again")
+                if kind is not Kind.FENCE and not self.leads(term):
+                    raise StaleTerm("this node does not lead; find the leader again")
                 payload = decide()
                 if payload is None or self._put(
                     Envelope(kind, term, self.applied, self.epoch, payload)

@@ -7,7 +7,7 @@ written in the same transaction as the change.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from shared_storage.adapters.replica import Replica
@@ -18,6 +18,7 @@ from shared_storage.ports import Versioned
 from shared_storage.versions import next_version
 
 _OWN = ("_replica", "applied")
+_CLUSTER = ("_cluster", "meta")
 OnApplied = Callable[[Change], None]
 
 
@@ -44,6 +45,24 @@ class AppliedState(SqliteStateStore):
             self._write(*_OWN, sequence, b"", 0.0)
         self.applied = sequence
         self.on_applied(change)
+
+    def changes(self) -> Iterator[bytes]:
+        """Payloads of the changes that make this state, in the order of the writes of each kind."""
+        for kind, *row in self._db.execute(
+            "SELECT kind, key, version, value, updated_at FROM state ORDER BY kind, written"
+        ).fetchall():
+            if kind not in (_OWN[0], _CLUSTER[0]):
+                yield encode_change(Put(kind, *row))
+
+    @property
+    def cluster(self) -> bytes | None:
+        """What this copy knows of the cluster that it is a part of; None for none."""
+        stored = self.get(*_CLUSTER)
+        return stored.value if stored else None
+
+    def join(self, cluster: bytes) -> None:
+        """Remember the cluster, durable on return."""
+        self.put(*_CLUSTER, cluster, now=0.0)
 
     def note(self, sequence: int) -> None:
         """Everything up to here is in, or concerns others."""

@@ -8,6 +8,7 @@ restarts, the next request goes on. `watch` hears of new messages by a hint, nev
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -37,10 +38,13 @@ class JetStream:
         self._js = client.jetstream(timeout=APPEND_S)
 
     @classmethod
-    async def open(cls, client: Client, name: str, *, replicas: int, max_bytes: int) -> JetStream:
+    async def open(
+        cls, client: Client, name: str, *, replicas: int, max_bytes: int, anew: bool = False
+    ) -> JetStream:
         """The stream, made where missing; raises StreamDown while there is no majority.
 
-        Beyond `max_bytes` the engine drops the oldest messages.
+        Beyond `max_bytes` the engine drops the oldest messages. With `anew` nothing of a former
+        stream of that name stays.
         """
         stream = cls(client, name, asyncio.get_running_loop())
         wanted = StreamConfig(
@@ -55,6 +59,9 @@ class JetStream:
             deny_delete=True,
         )
         try:
+            if anew:
+                with contextlib.suppress(NotFoundError):
+                    await stream._js.delete_stream(name)
             try:
                 await stream._js.stream_info(name)
             except NotFoundError:

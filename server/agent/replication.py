@@ -1,0 +1,231 @@
+"""A node's part in its cluster: the connection, the stream, the copies, and what follows it.
+
+Becoming part of a cluster, once in the life of a data folder:
+
+    the cluster is known to the bucket  ->  adopt its epoch, begin to follow
+    it is not, and this node has items  ->  found it at once, bring all history into the stream
+    it is not, and this node is empty   ->  wait a moment for one that has items, then found it
+
+A node that was part of the cluster before starts without asking anybody and serves what it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import msgspec
+from nats.aio.client import Client
+
+from context.adapters.archive import Archive
+from context.adapters.importing import import_changes, import_items
+from context.adapters.log_applied import AppliedLog
+from context.adapters.log_jetstream import ItemsApplier, JetStreamLog
+from context.adapters.mending import read_after
+from context.items import Batch
+from nodes.adapters.nats_client import connect
+from nodes.engine import replicas
+from nodes.leadership import Leadership
+from server.config import Settings
+from server.engine import engine_settings
+from shared_storage.adapters.cluster_meta import ClusterMeta, finish, found, read_meta
+from shared_storage.adapters.replica import Applier, Replica
+from shared_storage.adapters.state_replicated import AppliedState, ReplicatedState
+from shared_storage.adapters.stream_jetstream import JetStream
+from shared_storage.envelope import Kind
+from shared_storage.errors import HistoryGone, NewerMessage, OutcomeUnknown, StreamDown
+
+log = logging.getLogger(__name__)
+STREAM = "context-log"
+READ_BYTES = 16 << 20
+FOUND_AFTER_S = 6.0  # an empty node leaves that to one with items
+AGAIN_S = 0.25
+BEHIND_S = 0.003  # the engine asked is a moment behind the one that acknowledged
+IDLE_S = 0.5
+
+
+class Replication:
+    """The log and the state of one node of a cluster. Make it with `join`."""
+
+    def __init__(
+        self,
+        client: Client,
+        stream: JetStream,
+        meta: ClusterMeta,
+        log_: AppliedLog,
+        state: AppliedState,
+    ) -> None:
+        self.client, self.stream, self.meta = client, stream, meta
+        self._items = ItemsApplier(log_)
+        appliers: dict[Kind, Applier] = {Kind.ITEMS: self._items, Kind.STATE: state}
+        self.replica = Replica(stream, appliers, epoch=meta.epoch, term=log_.term)
+        self._state_copy = state
+        self.log = JetStreamLog(self.replica, self._items)
+        self.replica.leads = lambda term: False
+        self._leadership: Leadership | None = None
+        self.state = ReplicatedState(self.replica, state, self._term)
+        self.problem = ""  # why this node cannot follow any more
+
+    def serve(
+        self,
+        leadership: Leadership,
+        take: Callable[[Sequence[Batch]], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        """Begin to follow; call it when the index holds what the copy held.
+
+        `take` is called with what was applied, in the thread that did it. What is sealed already
+        may come again after a loss of power: it has to be left out there.
+        """
+        self._leadership = leadership
+        self.replica.leads = lambda term: leadership.leading and leadership.term == term
+
+        def on_applied(batches: Sequence[Batch]) -> None:
+            try:
+                take(batches)
+            except Exception:  # stored but not indexed: only a restart sets that right
+                log.critical("the index refused what is stored; starting anew", exc_info=True)
+                os._exit(1)
+
+        self._items.on_applied = on_applied
+        spawn(self._follow())
+
+    async def fence(self, term: int) -> None:
+        """Apply the stream to its tail and begin a reign; raises StaleTerm, StreamDown,
+        OutcomeUnknown."""
+        await asyncio.to_thread(self.replica.fence, term)
+
+    async def close(self) -> None:
+        """Remember how far the copies are, and leave the engine."""
+        await asyncio.to_thread(self.replica.note)
+        await self.client.close()
+        self.log.close()
+        self._state_copy.close()
+
+    def _term(self) -> int:
+        return self._leadership.term if self._leadership else 0  # nothing is written before
+
+    async def _follow(self) -> None:
+        """Apply what others write, in order, as soon as it is acknowledged."""
+        heard, newest = asyncio.Event(), 0
+
+        def hear(sequence: int) -> None:
+            nonlocal newest
+            newest = max(newest, sequence)
+            heard.set()
+
+        await self.stream.watch(hear)
+        while True:
+            heard.clear()
+            try:
+                took = await asyncio.to_thread(self.replica.follow)
+            except StreamDown:
+                await asyncio.sleep(AGAIN_S)
+                continue
+            except (HistoryGone, NewerMessage) as exc:
+                self.problem = exc.detail
+                log.critical("this node cannot follow", extra={"reason": exc.detail})
+                return
+            if not took and newest > self.replica.applied:
+                await asyncio.sleep(BEHIND_S)
+            elif not took:
+                await _heard_within(heard, IDLE_S)
+
+
+async def join(settings: Settings, term: int) -> Replication:
+    """Be part of the cluster; waits for a majority where this node never was.
+
+    Raises ForeignHistory where this node holds items of another history.
+    """
+    told = engine_settings(settings)
+    log_, state = (
+        AppliedLog(settings.data_dir / "log.db"),
+        AppliedState(settings.data_dir / "state.db"),
+    )
+    engines = [told.own, *(peer for peer in told.peers if peer != told.own)]
+    urls = settings.nats_url.split(",") if settings.nats_url else []
+    client = await connect(engines, told.secret, tls=told.tls, urls=urls)
+    count = replicas(len(told.peers))
+    if state.cluster is None:
+        founding = _Founding(client, count, settings, log_, state)
+        meta = await founding.run(max(term, log_.term))
+        log_.adopt(meta.epoch)
+        state.join(msgspec.json.encode(meta))
+    else:
+        meta = msgspec.json.decode(state.cluster, type=ClusterMeta)
+    stream = JetStream(client, STREAM, asyncio.get_running_loop())
+    return Replication(client, stream, meta, log_, state)
+
+
+class _Founding:
+    """How a data folder becomes part of a cluster."""
+
+    def __init__(
+        self, client: Client, count: int, settings: Settings, log_: AppliedLog, state: AppliedState
+    ) -> None:
+        self._client, self._count, self._settings = client, count, settings
+        self._log, self._state = log_, state
+
+    async def run(self, term: int) -> ClusterMeta:
+        """The cluster, found or founded; tries until a majority answers."""
+        me, empty_for = self._settings.node_id, 0.0
+        while True:
+            try:
+                meta = await read_meta(self._client, self._count)
+                if meta is None and (self._log.next_offset or empty_for >= FOUND_AFTER_S):
+                    mine = ClusterMeta(self._log.epoch, term, me)
+                    meta = mine if await found(self._client, self._count, mine) else None
+                if meta is not None:
+                    self._log.adopt(meta.epoch)
+                if meta is not None and meta.founder == me and not meta.ready:
+                    await self._bring_history(meta)
+                elif meta is not None and meta.ready:
+                    return meta
+                else:
+                    empty_for += AGAIN_S
+            except (StreamDown, OutcomeUnknown) as exc:
+                log.info("waiting for the cluster", extra={"reason": exc.detail})
+            await asyncio.sleep(AGAIN_S)
+
+    async def _bring_history(self, meta: ClusterMeta) -> None:
+        """Make the stream of what this node has; from the beginning after each failure."""
+        stream = await JetStream.open(
+            self._client,
+            STREAM,
+            replicas=self._count,
+            max_bytes=self._settings.stream_max_gb << 30,
+            anew=True,
+        )
+        await asyncio.to_thread(self._import, stream, meta)
+        await finish(self._client, self._count, meta)
+        log.info("founded the cluster", extra={"epoch": meta.epoch})
+
+    def _import(self, stream: JetStream, meta: ClusterMeta) -> None:
+        archive, total = Archive(self._settings.data_dir), self._log.next_offset
+        shown = -1
+
+        def told(offset: int) -> None:
+            nonlocal shown
+            percent = (offset + 1) * 100 // max(1, total)
+            if percent != shown:
+                shown = percent
+                log.info("bringing the log into the cluster", extra={"percent": percent})
+
+        def read(after: int) -> list[Batch]:
+            return read_after(archive, self._log, after, max_bytes=READ_BYTES)
+
+        _, term = import_items(stream, read, self._log.keys(), epoch=meta.epoch, told=told)
+        changes = self._state.changes()
+        sequence = import_changes(stream, changes, epoch=meta.epoch, term=term)
+        self._log.note(sequence, term)
+        self._state.note(sequence)
+
+
+async def _heard_within(heard: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(heard.wait(), seconds)
+    except TimeoutError:
+        return
