@@ -42,12 +42,8 @@ def specs(settings: Settings) -> list[ChildSpec]:
         workers.append(child("worker", "server.worker", required=False))
     if settings.semantic:
         workers.append(child("semantic", "server.semantic", required=False, **ONE_THREAD))
-    return [
-        *engine,
-        child("agent", "server.agent", **ONE_ARENA),
-        child("web", "server.web"),
-        *workers,
-    ]
+    agent = child("agent", "server.agent", required=True, **ONE_ARENA)
+    return [*engine, agent, child("web", "server.web"), *workers]
 
 
 def run(settings: Settings) -> int:
