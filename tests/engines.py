@@ -22,7 +22,7 @@ from nodes.adapters.nats_server import find_engine
 from nodes.engine import Address
 from nodes.errors import EngineMissing
 from server.child import SETTINGS
-from server.config import load
+from server.config import Settings, load
 from shared_storage.adapters.stream_jetstream import JetStream
 from tests.node_process import ROOT, free_port, wait_for
 
@@ -48,17 +48,8 @@ class Engine:
     """One engine as a node runs it, without the node."""
 
     def __init__(self, folder: Path, own: Address, peers: Sequence[Address] = ()) -> None:
-        self.own, self.peers = own, peers or [own]
-        self._settings = load(
-            {
-                "node_id": f"n{own.port}",
-                "port": own.port,
-                "data_dir": str(folder),
-                "peers": ",".join(map(str, self.peers)),
-                "cluster_secret": SECRET,
-            },
-            {},
-        )
+        self.folder, self.own, self.peers = folder, own, peers or [own]
+        self._settings = settings_of(self, folder)
         self.process: subprocess.Popen[bytes] | None = None
         self._log = folder / "engine.out"
 
@@ -110,6 +101,20 @@ class Engine:
         code = self.process.wait(10)
         self.process = None
         return code
+
+
+def settings_of(engine: Engine, folder: Path) -> Settings:
+    """The settings of a node on this engine, with its data in a folder."""
+    return load(
+        {
+            "node_id": f"n{engine.own.port}",
+            "port": engine.own.port,
+            "data_dir": str(folder),
+            "peers": ",".join(map(str, engine.peers)),
+            "cluster_secret": SECRET,
+        },
+        {},
+    )
 
 
 def is_alive(process: psutil.Process) -> bool:

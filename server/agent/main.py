@@ -165,6 +165,8 @@ async def run(settings: Settings, term: int) -> None:
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
     data = settings.data_dir
+    if settings.peers:
+        log.warning("the peers' engines run, but this node does not write through them yet")
     log_, state = SqliteLog(data / "log.db"), SqliteStateStore(data / "state.db")
     probe = HealthProbe(settings.node_id, data)
     node = build_node(settings, leadership=lead_alone(settings, term), log_=log_, state=state)

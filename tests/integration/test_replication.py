@@ -17,9 +17,8 @@ from context.ports import Draft, Receipt
 from nodes.engine import Address
 from nodes.leadership import Peer, SingleLeadership
 from server.agent.replication import Replication, join
-from server.config import Settings, load
 from shared_storage.adapters.sqlite import SqliteStateStore
-from tests.engines import SECRET, Engine, need_engine
+from tests.engines import Engine, need_engine, settings_of
 from tests.node_process import free_port
 
 # nats-py drops the sockets of tries to connect that a killed engine refuses, without closing them.
@@ -97,19 +96,6 @@ def engines(tmp_path: Path) -> Iterator[list[Engine]]:
     yield made
     for engine in made:
         engine.stop()
-
-
-def settings_of(engine: Engine, folder: Path) -> Settings:
-    return load(
-        {
-            "node_id": f"n{engine.own.port}",
-            "port": engine.own.port,
-            "data_dir": str(folder),
-            "peers": ",".join(map(str, engine.peers)),
-            "cluster_secret": SECRET,
-        },
-        {},
-    )
 
 
 @asynccontextmanager

@@ -1,0 +1,176 @@
+"""Ingest of a cluster: the leader's log over three engines and two followers, on this machine.
+
+    python -m bench.cluster [--seconds 5] [--batch 1000] [--group 8] [--followers 2] [--json]
+
+Prints items a second that a majority has stored with fsync and the leader has applied, and how much
+later the followers have them; beside it the rate at which the engine alone takes the same
+messages, each with its expected last sequence, from the same client. `group` bodies share a
+message, as those of so many connections do at a node. Parsing, HTTP and the index are not in here,
+and the three nodes share one process: `bench.ingest` has the former.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench import corpus
+from context.entries import encode_entry, pack
+from context.items import Batch
+from context.ports import Draft
+from nodes.engine import Address
+from nodes.leadership import Peer, SingleLeadership
+from server.agent.replication import Replication, join
+from shared_storage.adapters.stream_jetstream import JetStream
+from shared_storage.envelope import Envelope, Kind, encode
+from tests.engines import Engine, settings_of
+from tests.node_process import free_port
+
+TERM = 1_000
+
+
+class Follower:
+    """A node of the cluster: its replication, and how many items its index was given."""
+
+    def __init__(self, replication: Replication, *, leads: bool) -> None:
+        self.replication, self.items = replication, 0
+        self._tasks: list[asyncio.Task[None]] = []
+        leadership = SingleLeadership(Peer("bench", "http://bench"), TERM)
+        replication.serve(leadership, self._take, self._spawn)
+        if not leads:
+            replication.replica.leads = lambda term: False
+
+    def _take(self, batches: Sequence[Batch]) -> None:
+        self.items += sum(batch.count for batch in batches)
+
+    def _spawn(self, work: object) -> None:
+        self._tasks.append(asyncio.ensure_future(work))  # type: ignore[arg-type]
+
+    async def stop(self) -> None:
+        """Leave the cluster."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.replication.close()
+
+
+def drafts(batch: int) -> list[Draft]:
+    """Bodies of the mixed corpus, again and again from the beginning."""
+    lines = iter(corpus.lines(batch * 200))
+    return [
+        Draft(batch, b"".join(line + b"\n" for line in itertools.islice(lines, batch)))
+        for _ in range(200)
+    ]
+
+
+async def measure(
+    folder: Path, seconds: float, batch: int, group: int, followers: int
+) -> dict[str, float]:
+    """Rates of the log and of the engine alone, in items a second."""
+    peers = [Address("127.0.0.1", free_port()) for _ in range(3)]
+    engines = [Engine(folder / str(n), own, peers) for n, own in enumerate(peers)]
+    for engine in engines:
+        engine.start()
+    try:
+        joined = await asyncio.gather(
+            *(join(settings_of(e, e.folder), 1) for e in engines[: followers + 1])
+        )
+        nodes = [Follower(each, leads=n == 0) for n, each in enumerate(joined)]
+        leader = joined[0]
+        await leader.fence(TERM)
+        groups = itertools.cycle(_groups(drafts(batch), group))
+        log_rate, after = await _log(leader, nodes, groups, seconds)
+        stream = await JetStream.open(
+            leader.client, "bench", replicas=3, max_bytes=1 << 34, anew=True
+        )
+        engine_rate = await asyncio.to_thread(_engine, stream, groups, seconds)
+        for node in nodes:
+            await node.stop()
+    finally:
+        for engine in engines:
+            engine.stop()
+    return {
+        "items_per_s": log_rate,
+        "engine_items_per_s": engine_rate,
+        "ratio": log_rate / engine_rate,
+        "followers_after_s": after,
+    }
+
+
+def _groups(bodies: Sequence[Draft], group: int) -> list[Sequence[Draft]]:
+    return [bodies[at : at + group] for at in range(0, len(bodies), group)]
+
+
+async def _log(
+    leader: Replication,
+    nodes: Sequence[Follower],
+    groups: Iterator[Sequence[Draft]],
+    seconds: float,
+) -> tuple[float, float]:
+    """Items a second through the log, and how long after the last one all followers had it."""
+
+    def work() -> int:
+        items, end = 0, time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            some = next(groups)
+            leader.log.append(some, term=TERM, now=1.0)
+            items += sum(each.count for each in some)
+        return items
+
+    begun = time.perf_counter()
+    items = await asyncio.to_thread(work)
+    acknowledged = time.perf_counter()
+    while any(node.items < items for node in nodes):
+        await asyncio.sleep(0.005)
+    return items / (acknowledged - begun), time.perf_counter() - acknowledged
+
+
+def _engine(stream: JetStream, groups: Iterator[Sequence[Draft]], seconds: float) -> float:
+    """Items a second into a stream of its own, the messages made before."""
+    made = [
+        (sum(each.count for each in some), _message(some)) for some in itertools.islice(groups, 20)
+    ]
+    items, sequence, begun = 0, 0, time.perf_counter()
+    for count, message in itertools.cycle(made):
+        sequence = stream.append(message, expected=sequence)
+        items += count
+        if time.perf_counter() - begun >= seconds:
+            return items / (time.perf_counter() - begun)
+    return 0.0
+
+
+def _message(some: Sequence[Draft]) -> bytes:
+    payload = encode_entry(0, 1.0, [pack(each) for each in some])
+    return encode(Envelope(Kind.ITEMS, 1, 0, "bench", payload))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--batch", type=int, default=1000, help="items of a body")
+    parser.add_argument("--group", type=int, default=8, help="bodies that share a commit")
+    parser.add_argument("--followers", type=int, choices=(0, 1, 2), default=2)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = asyncio.run(
+            measure(Path(folder), args.seconds, args.batch, args.group, args.followers)
+        )
+    if args.json:
+        print(json.dumps(found))
+        return
+    print(f"log      {found['items_per_s']:>12,.0f} items/s, applied on the leader")
+    print(f"engine   {found['engine_items_per_s']:>12,.0f} items/s, the same messages alone")
+    print(f"ratio    {found['ratio']:>12.2f}")
+    print(f"followers had all {found['followers_after_s'] * 1000:.0f} ms later")
+
+
+if __name__ == "__main__":
+    main()
