@@ -9,7 +9,7 @@ vouched for by its `prev`, the *anchor*: compare it with a head kept elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -21,6 +21,16 @@ from ai_bridge.errors import BridgeError
 MAX_PROBLEMS = 100  # told one by one; the rest is counted
 _ENDS = b'","hash":"'  # stands near the end of every entry, behind prev
 Ranges = Sequence[tuple[int, int]]  # first and last offset of each
+
+
+def holes(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Offsets in none of the spans (first and last of each) from 0 up to the last of them."""
+    found, following = [], 0
+    for first, last in sorted(spans):
+        if first > following:
+            found.append((following, first - 1))
+        following = max(following, last + 1)
+    return found
 
 
 class Problem(msgspec.Struct, frozen=True):

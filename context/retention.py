@@ -78,6 +78,11 @@ def over_budget(heads: Sequence[Head], excess: int) -> list[Head]:
 
 
 def superseded(lost: Collection[Head], kept: Sequence[Head]) -> list[Head]:
-    """Lost blocks before which nothing is kept any more: they are gone like everything there."""
+    """Lost blocks before which nothing is kept any more: they are gone like everything there.
+
+    Where the log begins with lost blocks and nothing was dropped, they stay lost.
+    """
     oldest = kept[0].bounds.first_offset if kept else 0
-    return [head for head in lost if head.bounds.last_offset < oldest]
+    early = [head for head in lost if head.bounds.last_offset < oldest]
+    dropped = sum(head.bounds.count for head in early) < oldest
+    return early if dropped else []

@@ -87,6 +87,12 @@ class Snapshot:
         self.oldest = spans[0][0] if spans else 0  # offset of the oldest item
         self.newest = spans[-1][1] if spans else -1  # offset of the newest item
 
+    def spans(self) -> list[tuple[int, int]]:
+        """First and last offset of every part: between them nothing is here any more."""
+        known = (*self.closed, *(block.bounds for block in self.tail))
+        told = [(each.first_offset, each.last_offset) for each in known]
+        return told + [(batch.first_offset, batch.last_offset) for batch in self.fresh]
+
     def __len__(self) -> int:
         """Number of blocks, open ones included."""
         return len(self.closed) + len(self._open())

@@ -16,6 +16,7 @@ import msgspec
 
 from ai_bridge.bridge import Decision
 from ai_bridge.chain import is_whole
+from ai_bridge.chain_walk import holes
 from ai_bridge.consensus import replay
 from ai_bridge.errors import InvalidRequest
 from ai_bridge.explaining import explanation
@@ -253,21 +254,23 @@ async def replay_decision(node: Node, request: Request) -> Answer:
     return answers.json({**answer, "impact": impact(found.shown), "unaltered": found.whole})
 
 
+def _ranges(found: list[tuple[int, int]]) -> list[dict[str, int]]:
+    return [{"first": first, "last": last} for first, last in found]
+
+
 async def chain(node: Node, request: Request) -> Answer:
     """GET /api/context/ai/chain: the head, to be kept elsewhere, and which history is gone."""
     snapshot = node.snapshot()
     head, saved = await node.chain.head(), await asyncio.to_thread(saved_head, node)
-    oldest = snapshot.oldest
+    lost = node.archive.lost_ranges()
     return answers.json(
         {
             "epoch": node.log.epoch,
             "seq": head.seq,
             "hash": head.hash,
             "saved": {"seq": saved.seq, "hash": saved.hash},
-            "dropped": [{"first": 0, "last": oldest - 1}] if oldest else [],
-            "damaged": [
-                {"first": first, "last": last} for first, last in node.archive.lost_ranges()
-            ],
+            "dropped": _ranges(holes([*snapshot.spans(), *lost])),
+            "damaged": _ranges(lost),
         }
     )
 

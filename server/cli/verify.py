@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from ai_bridge.chain import Head
-from ai_bridge.chain_walk import Report, Walk
+from ai_bridge.chain_walk import Report, Walk, holes
 from context.adapters.archive import Archive
 from context.adapters.log_sqlite import SqliteLog
 from context.adapters.mending import read_after, recover
@@ -51,11 +51,10 @@ def _verify(folder: Path, screen: Screen, kept: Head | None) -> Report:
     try:
         archive = Archive(folder)
         recover(archive, log_)  # what is damaged is not taken for what retention dropped
-        firsts = [head.bounds.first_offset for head in archive.heads()]
+        sealed = [head.bounds for head in archive.heads()]
         lost = archive.lost_ranges()
-        oldest = min([log_.bounds()[0], *firsts, *(first for first, _ in lost)])
-        dropped = [(0, oldest - 1)] if oldest else []
-        walk = Walk(log_.epoch, dropped=dropped, lost=lost)
+        here = [(each.first_offset, each.last_offset) for each in sealed]
+        walk = Walk(log_.epoch, dropped=holes([*here, *lost, log_.bounds()]), lost=lost)
         for head in (_saved(folder), kept):
             if head:
                 walk.expect(head)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ai_bridge.bridge import Bridge
 from ai_bridge.chain import Head, is_whole, linked, mark, seal, tail
-from ai_bridge.chain_walk import Report, Walk
+from ai_bridge.chain_walk import Report, Walk, holes
 from ai_bridge.explaining import explanation
 from ai_bridge.impact import impact
 from ai_bridge.models.builtin import builtin_models
@@ -176,3 +176,9 @@ def test_an_explanation_reads_as_text() -> None:
     for part in ("about BTC/USD", "ctx_1", "momentum 1.000 to 1.250", "Entry 0", "return +1.00"):
         assert part in text
     assert "not known yet" in explanation(record, impact(record), None, whole=None)
+
+
+def test_holes_are_what_no_span_holds() -> None:
+    assert holes([]) == []
+    assert holes([(3, 5), (0, 1), (9, 9), (4, 6)]) == [(2, 2), (7, 8)]
+    assert holes([(0, 9), (2, 3), (10, 12)]) == []

@@ -83,7 +83,8 @@ def test_by_bytes_the_bound_stays() -> None:
 
 def test_lost_blocks_are_forgotten_with_everything_around_them() -> None:
     known = heads([({"trade": 5}, 0, 1)] * 3)
-    assert superseded([known[0], known[2]], known[1:]) == [known[0]]
+    assert superseded([known[1]], known[2:]) == [known[1]]
+    assert superseded([known[0], known[2]], known[1:]) == []  # nothing was dropped: it is damage
 
 
 @pytest.mark.parametrize(
