@@ -128,6 +128,31 @@ def idle_kb(count: int) -> float:
     return (after - before) / 1024 / count
 
 
+def stalled(load: Load, count: int, asleep: int) -> dict[str, Any]:
+    """Latency of `count` subscribers at 50 items a second, alone and beside some that never read,
+    and by how much those make the process grow.
+    """
+    paced = {"proto": "sio", "hello": SUBSCRIBE, "rate": "50"}
+    with running() as node:
+        process = web(node)
+        alone = load.run(node.port, process.pid, count, **paced)
+        before = process.memory_info().rss
+        sockets = []
+        for _ in range(asleep):
+            sock = socket.create_connection(("127.0.0.1", node.port))
+            sock.sendall(f"GET {STREAM} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            sockets.append(sock)
+        beside = load.run(node.port, process.pid, count, **paced)
+        grown = process.memory_info().rss - before
+        for sock in sockets:
+            sock.close()
+    return {
+        "p99_ms_alone": alone["p99_ms"],
+        "p99_ms_beside": beside["p99_ms"],
+        "grown_mb": round(grown / 2**20, 1),
+    }
+
+
 def ours(load: Load, subscribers: int, settings: dict[str, str], **options: str) -> dict[str, Any]:
     """Figures of a fresh node."""
     with running(**settings) as node:
@@ -143,7 +168,7 @@ def measure(sizes: list[int], seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="context-fanout-") as name:
         folder = Path(name)
         load = Load(folder, seconds)
-        with peer(folder) as reference, progress("runs", 6 * len(sizes) + 1) as done:
+        with peer(folder) as reference, progress("runs", 6 * len(sizes) + 2) as done:
             for count in sizes:
                 rows = figures[str(count)] = {}
                 if reference:
@@ -160,6 +185,8 @@ def measure(sizes: list[int], seconds: float) -> dict[str, Any]:
                 coalesced = {"pub": INGEST, "batch": "500", **sio}
                 rows["Socket.IO, coalesced"] = ours(load, count, {}, **coalesced)
                 done(1)
+            figures["stalled"] = stalled(load, 1000, 50)
+            done(1)
             figures["idle_kb"] = round(idle_kb(1000), 1)
             done(1)
     return figures
@@ -170,6 +197,9 @@ def show(figures: dict[str, Any]) -> None:
     for count, rows in figures.items():
         if count == "idle_kb":
             print(f"{rows} KB of memory an idle subscriber")
+            continue
+        if count == "stalled":
+            print(f"1000 subscribers beside 50 that never read: {rows}")
             continue
         base = rows.get("Node socket.io", {}).get("deliveries_per_s")
         for name, row in rows.items():
