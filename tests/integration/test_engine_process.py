@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import nats
@@ -16,13 +17,26 @@ import psutil
 import pytest
 
 from nodes.engine import CLIENT_USER, client_url, password
-from tests.engines import SECRET, Engine, free_address, is_alive, need_engine, sockets_of
+from tests.engines import (
+    SECRET,
+    Engine,
+    free_address,
+    is_alive,
+    let_go_of_sockets,
+    need_engine,
+    sockets_of,
+)
 from tests.node_process import QUIET, ROOT, free_port, wait_for
+
+# nats-py drops the socket of a connection that was refused, without closing it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture(autouse=True)
-def _engine() -> None:
+def _engine() -> Iterator[None]:
     need_engine()
+    yield
+    let_go_of_sockets()
 
 
 def test_only_who_knows_the_secret_gets_in_and_the_file_is_private(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ from shared_storage.adapters.stream_memory import MemoryStream
 from shared_storage.envelope import Envelope, Kind, encode
 from shared_storage.errors import HistoryGone, OutcomeUnknown, StaleTerm, StreamDown
 from shared_storage.ports import Stream
-from tests.engines import Streams, need_engine
+from tests.engines import Streams, let_go_of_sockets, need_engine
 
 
 class Node:
@@ -157,6 +157,14 @@ def test_another_history_is_refused_in_one_line(tmp_path: Path) -> None:
         Node(tmp_path / "a", MemoryStream(), "e2")
 
 
+@pytest.fixture
+def _sockets() -> Iterator[None]:
+    yield
+    let_go_of_sockets()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("_sockets")
 def test_a_killed_engine_gives_unknown_outcomes_that_a_retry_resolves(tmp_path: Path) -> None:
     need_engine()
     with Streams(tmp_path / "engine") as streams:

@@ -18,7 +18,7 @@ from nodes.engine import Address
 from nodes.leadership import Peer, SingleLeadership
 from server.agent.replication import Replication, join
 from shared_storage.adapters.sqlite import SqliteStateStore
-from tests.engines import Engine, need_engine, settings_of
+from tests.engines import Engine, let_go_of_sockets, need_engine, settings_of
 from tests.node_process import free_port
 
 # nats-py drops the sockets of tries to connect that a killed engine refuses, without closing them.
@@ -96,6 +96,7 @@ def engines(tmp_path: Path) -> Iterator[list[Engine]]:
     yield made
     for engine in made:
         engine.stop()
+    let_go_of_sockets()
 
 
 @asynccontextmanager
