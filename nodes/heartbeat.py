@@ -26,6 +26,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     number: int = 0  # grows within a life
     term: int = 0  # newest known
     leading: bool = False
+    holding: int = 0  # revision of the claim it holds the lease by; 0 for none
     observer: bool = False  # never leads
     stopping: bool = False  # about to go; not to be chosen
     score: float = 0.0
