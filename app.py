@@ -25,7 +25,7 @@ FLAGS = {
 }
 NODE_FLAGS = (
     *("id", "host", "port", "data", "feed", "peers", "async_mode", "health_interval"),
-    *("nats", "witness"),
+    *("nats", "witness", "web_workers"),
 )
 
 

@@ -168,7 +168,7 @@ def measure(sizes: list[int], seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="context-fanout-") as name:
         folder = Path(name)
         load = Load(folder, seconds)
-        with peer(folder) as reference, progress("runs", 6 * len(sizes) + 2) as done:
+        with peer(folder) as reference, progress("runs", 8 * len(sizes) + 2) as done:
             for count in sizes:
                 rows = figures[str(count)] = {}
                 if reference:
@@ -179,6 +179,11 @@ def measure(sizes: list[int], seconds: float) -> dict[str, Any]:
                 rows["Socket.IO"] = ours(load, count, single, **sio)
                 done(1)
                 rows["Socket.IO, 50/s"] = ours(load, count, {}, rate="50", **sio)
+                done(1)
+                two = {"WEB_WORKERS": "2"}
+                rows["Socket.IO, 2 processes"] = ours(load, count, single | two, **sio)
+                done(1)
+                rows["same, 50/s"] = ours(load, count, two, rate="50", **sio)
                 done(1)
                 rows["streams, coalesced"] = ours(load, count, {}, batch="500", **sse)
                 done(1)

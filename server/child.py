@@ -10,6 +10,7 @@ from server import logs
 from server.config import Settings
 
 SETTINGS = "CONTEXT_SETTINGS"
+WEB_WORKER = "CONTEXT_WEB_WORKER"  # number of a web process among several
 
 
 def read_settings() -> Settings:

@@ -34,7 +34,7 @@ from server.setting_kinds import (
 
 PREFIX = "CONTEXT_"
 # Variables with this prefix that are no settings: the supervisor's own.
-INTERNAL = frozenset({"READY_FD", "PARENT_FD", "PARENT_PID", "SETTINGS"})
+INTERNAL = frozenset({"READY_FD", "PARENT_FD", "PARENT_PID", "SETTINGS", "WEB_WORKER"})
 
 ASYNC_MODES = ("eventlet", "threading", "gevent")
 DATA_DIR = Path("data")
@@ -119,6 +119,12 @@ class Settings:
     )
     async_mode: str = _setting(
         Choice(*ASYNC_MODES), "eventlet", "How the web process serves many connections."
+    )
+    web_workers: int = _setting(
+        Number(1, 64),
+        1,
+        "Web processes that share the port, so that delivery uses as many cores; more than one "
+        "needs eventlet.",
     )
     health_interval_s: float = _setting(
         Number(0, 86400, whole=False), 5.0, "Seconds between samples of the machine; 0 takes none."

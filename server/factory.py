@@ -31,6 +31,7 @@ from server.live import LiveFeed
 from server.logs import serving, usable_id
 from server.poll import Polls
 from server.realtime import FastJson, Realtime
+from server.siblings import Siblings
 from server.sse import HEARTBEAT_S, EventStreams
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,9 @@ class WebMetrics:
         ]
 
 
-def create_app(settings: Settings, agent: AgentClient, feed: LiveFeed) -> tuple[Flask, SocketIO]:
+def create_app(
+    settings: Settings, agent: AgentClient, feed: LiveFeed, siblings: Siblings
+) -> tuple[Flask, SocketIO]:
     """Build the application; nothing runs until it is served."""
     app = Flask("server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
@@ -74,6 +77,7 @@ def create_app(settings: Settings, agent: AgentClient, feed: LiveFeed) -> tuple[
         web_metrics=metrics,
         polls=Polls(metrics.registry),
         in_flight=InFlight(),
+        siblings=siblings,
     )
     poller = Poller(settings.async_mode)
     limits = Limits(settings.max_delay_ms, settings.max_lag_items, settings.stall_s)
@@ -114,7 +118,10 @@ def create_app(settings: Settings, agent: AgentClient, feed: LiveFeed) -> tuple[
     in_flight: InFlight = app.extensions["in_flight"]
     limit = settings.max_body_bytes
     inner = Express(app.wsgi_app, operations, agent, in_flight, metrics.requests, limit)
-    app.wsgi_app = Gate(inner, settings, lambda ticket: _redeem(agent, ticket))  # type: ignore[method-assign]
+    engine = socketio.server.eio
+    engine.generate_id = siblings.named(engine.generate_id)
+    gate = Gate(inner, settings, lambda ticket: _redeem(agent, ticket))
+    app.wsgi_app = siblings.relaying(gate)  # type: ignore[method-assign]
     return app, socketio
 
 

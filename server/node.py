@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from nodes.adapters.children import run_node
 from nodes.supervisor import ChildSpec
-from server.child import SETTINGS
+from server.child import SETTINGS, WEB_WORKER
 from server.config import Settings
 
 # The libraries of the semantic worker would else start a thread for every core.
@@ -43,7 +45,11 @@ def specs(settings: Settings) -> list[ChildSpec]:
     if settings.semantic:
         workers.append(child("semantic", "server.semantic", required=False, **ONE_THREAD))
     agent = child("agent", "server.agent", required=True, **ONE_ARENA)
-    return [*engine, agent, child("web", "server.web"), *workers]
+    web = [
+        child(f"web-{n}" if n else "web", "server.web", required=True, **{WEB_WORKER: str(n)})
+        for n in range(settings.web_workers)
+    ]
+    return [*engine, agent, *web, *workers]
 
 
 def run(settings: Settings) -> int:
@@ -55,4 +61,19 @@ def run(settings: Settings) -> int:
             return
         print(f"ready: {told['web']} (node {settings.node_id}, {told['agent']})", flush=True)
 
+    if settings.web_workers > 1:
+        try:
+            settings = _with_port(settings)
+        except OSError as exc:
+            print(f"port={settings.port}: {exc}; choose another with --port", file=sys.stderr)
+            return 1
     return run_node(specs(settings), on_ready=ready)
+
+
+def _with_port(settings: Settings) -> Settings:
+    """With the port that all web processes will share, which nobody else listens on yet."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((settings.host, settings.port))
+        return replace(settings, port=probe.getsockname()[1])

@@ -26,6 +26,11 @@ def semantic_socket(settings: Settings) -> Path:
     return _socket(settings, "semantic.sock")
 
 
+def web_socket(settings: Settings, number: int) -> Path:
+    """Where one of several web processes is reached by the others."""
+    return _socket(settings, f"web-{number}.sock")
+
+
 def _socket(settings: Settings, name: str) -> Path:
     """In the data folder; where that path is too long, in a private folder for temporary files."""
     path = settings.data_dir.resolve() / name

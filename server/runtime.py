@@ -79,14 +79,16 @@ class Readiness:
         return self._epoll.poll(0)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket; raises OSError naming the address."""
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening TCP socket, `shared` with other processes; raises OSError naming the address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # Accepted connections inherit it. Without it an answer in two pieces waits 40 ms for the
     # client's delayed acknowledgement of the first (RFC 896 meets RFC 1122, 4.2.3.2).
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if shared:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         sock.bind((host, port))
     except OSError as exc:
@@ -117,6 +119,11 @@ def serve(app: Any, sock: socket.socket, mode: str, *, busy: Callable[[], bool])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the supervisor's
     threading.Thread(target=drain, daemon=True).start()
     _SERVERS[mode](app, sock)
+
+
+def serve_beside(app: Any, sock: socket.socket) -> None:
+    """Serve another socket too, in a green thread (eventlet)."""
+    threading.Thread(target=_serve_eventlet, args=(app, sock), daemon=True).start()
 
 
 def _serve_eventlet(app: Any, sock: socket.socket) -> None:

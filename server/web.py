@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from nodes.adapters.parent import announce_ready, announce_refused, die_with_parent
 from server import runtime
-from server.child import read_settings, settle, start_logs
+from server.child import WEB_WORKER, read_settings, settle, start_logs
 
 die_with_parent()
 settings = read_settings()
@@ -16,12 +16,15 @@ except ModuleNotFoundError as exc:
     raise SystemExit(1) from exc
 
 import logging
+import os
 import time
+from functools import partial
 
 from server.agent_client import AgentClient, AgentUnavailable
 from server.factory import create_app
 from server.live import LiveFeed
-from server.paths import agent_socket
+from server.paths import agent_socket, web_socket
+from server.siblings import Siblings
 
 log = logging.getLogger(__name__)
 AGENT_WAIT_S = 600.0
@@ -30,8 +33,12 @@ AGENT_WAIT_S = 600.0
 def main() -> None:
     """Serve until SIGTERM."""
     start_logs(settings, "web")
+    several = settings.web_workers > 1
+    if several and settings.async_mode != "eventlet":
+        announce_refused(f"web_workers={settings.web_workers}: needs async_mode eventlet")
+        raise SystemExit(1)
     try:
-        sock = runtime.listen(settings.host, settings.port)
+        sock = runtime.listen(settings.host, settings.port, shared=several)
     except OSError as exc:
         announce_refused(f"port={settings.port}: {exc}; choose another with --port")
         raise SystemExit(1) from exc
@@ -39,7 +46,12 @@ def main() -> None:
     feed = LiveFeed(agent, runtime.offload(settings.async_mode))
     _wait_for(agent)
     feed.start()
-    app, _ = create_app(settings, agent, feed)
+    number = int(os.environ.get(WEB_WORKER, "0"))
+    siblings = Siblings(number, settings.web_workers, partial(web_socket, settings))
+    app, _ = create_app(settings, agent, feed, siblings)
+    if several:
+        metrics = app.extensions["web_metrics"].registry
+        runtime.serve_beside(siblings.private(app, metrics), siblings.listen())
     for part in app.extensions["delivery"]:
         part.start()
     settle()

@@ -150,6 +150,10 @@ class IoClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def polls_anew(self) -> None:
+        """Take a new connection for every request from now on."""
+        self._http.headers["Connection"] = "close"
+
     def call(self, event: str, data: Any = None) -> Json:
         """Send an event and return its acknowledgement."""
         answer: Json = self._client.call(event, data, timeout=PATIENCE_S)

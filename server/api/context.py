@@ -11,6 +11,7 @@ from server.agent_client import AgentClient
 from server.api.operations import BEFORE, FILTERS, LIMIT, TIMES, Operation, Param
 from server.live import LiveFeed
 from server.poll import poll
+from server.siblings import Siblings
 from server.sse import stream
 
 _STANDING = (
@@ -46,6 +47,13 @@ _TYPE_BODY = {
 }
 
 
+def _subscribers(siblings: Siblings) -> int:
+    """Of all web processes."""
+    registry = current_app.extensions["web_metrics"].registry
+    found = {each.name: each for each in siblings.collect(registry)}
+    return int(found["context_subscribers"].samples[0].value)
+
+
 def stats() -> Response:
     """GET /api/context/stats: the agent's figures, and the subscribers, which are here."""
     agent: AgentClient = current_app.extensions["agent"]
@@ -53,7 +61,9 @@ def stats() -> Response:
     answer = agent.call("stats")
     body = answer.body
     if answer.status == 200:
-        body = b'%b,"subscribers":%d}' % (body[:-1], feed.subscribers)
+        siblings: Siblings = current_app.extensions["siblings"]
+        count = feed.subscribers if siblings.count == 1 else _subscribers(siblings)
+        body = b'%b,"subscribers":%d}' % (body[:-1], count)
     return Response(body, answer.status, answer.headers)
 
 

@@ -35,7 +35,7 @@ VERBS = (
 _ITEMS = {"type", "source", "symbol", "since", "until", "regex", "ignore_case", "limit"}
 OPTIONS = {
     "node": {
-        *("id", "host", "port", "data", "config", "feed", "peers", "async_mode"),
+        *("id", "host", "port", "data", "config", "feed", "peers", "web_workers", "async_mode"),
         *("health_interval", "nats", "witness"),
     },
     "reindex": {"data", "config", "json", "progress"},
@@ -208,6 +208,7 @@ def _add_node(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--witness", action="store_true", default=None, help="run the engine only: a third vote"
     )
+    group.add_argument("--web-workers", metavar="N", help="web processes that share the port")
     group.add_argument("--async-mode", metavar="MODE", help="eventlet, threading or gevent")
     group.add_argument(
         "--health-interval",

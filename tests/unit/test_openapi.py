@@ -16,6 +16,7 @@ from server.agent_client import AgentClient
 from server.config import load
 from server.factory import create_app
 from server.live import LiveFeed
+from server.siblings import Siblings
 
 Json = dict[str, Any]
 UNDESCRIBED = ("/", "/docs", "/openapi.json", "/static", "/dashboard")
@@ -25,7 +26,7 @@ UNDESCRIBED = ("/", "/docs", "/openapi.json", "/static", "/dashboard")
 def app() -> Flask:
     settings = load({"async_mode": "threading", "data_dir": "unused"}, {})
     agent = AgentClient(Path("nowhere.sock"))
-    return create_app(settings, agent, LiveFeed(agent))[0]
+    return create_app(settings, agent, LiveFeed(agent), Siblings(0, 1, lambda _: Path()))[0]
 
 
 @pytest.fixture(scope="module")
