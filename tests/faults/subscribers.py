@@ -65,6 +65,11 @@ class Subscriber:
         self._thread.join(SILENCE_S)
         assert not self._thread.is_alive()
 
+    def cut(self) -> None:
+        """Break the connection there is, as a network does."""
+        with suppress(OSError, AttributeError, ValueError):  # there was none just now
+            self._hang_up()
+
     def _offset(self) -> int:
         return int(self._cursor.rpartition(":")[2])
 
@@ -166,3 +171,27 @@ class SocketIoSubscriber(Subscriber):
     def _hang_up(self) -> None:
         if self._socket and self._socket.sock:
             self._socket.sock.shutdown(SHUT_RDWR)
+
+
+class PollSubscriber(Subscriber):
+    """Long polls, one after the other over one connection."""
+
+    _api: Api | None = None
+
+    def _follow(self) -> None:
+        with Api(self._url) as self._api:
+            known = False
+            while not self._stopping:
+                params: dict[str, Any] = {"after": self._cursor, "wait_s": 1, "limit": 1000}
+                answer = self._api.get("/api/context/poll", params=params, timeout=(5, SILENCE_S))
+                answer.raise_for_status()
+                self.connections += not known
+                known, found = True, msgspec.json.decode(answer.content)
+                if found["gap"]:
+                    self._gap(found["gap"])
+                else:
+                    self._items(found["items"], found["next"])
+
+    def _hang_up(self) -> None:
+        if self._api:
+            self._api.close()
