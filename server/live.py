@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from context.adapters.standing_compiler import StandingCompiler
 from context.errors import BadCursor
+from context.filter import Filter
 from context.hub import Entry, Matches, Ring
-from context.items import Batch, Cursor, encode_item
+from context.items import Batch, Cursor, encode_item, encode_items
 from context.query import Matcher
 from context.request import StreamRequest
 from context.standing import StandingSet
@@ -151,6 +152,7 @@ class Reader:
             if name != "after" and (value := getattr(asked, name)) is not None
         }
         self._selection = asked.selection()
+        self._unfiltered = self._selection.filter == Filter()
         matcher = self._selection.matcher
         self._standing: int | None = None
         self._since = -1
@@ -189,18 +191,17 @@ class Reader:
         return Delivery(items, reached), reached
 
     def _matching(self, entry: Entry) -> list[tuple[int, bytes]]:
-        batch, block = entry.batch, entry.block
-        first, epoch = batch.first_offset, self._feed.epoch
-        return [
-            (first + i, encode_item(epoch, first + i, batch.ingested_at, block.line(i)))
-            for i in self._lines(entry).tolist()
-        ]
+        everything = self._unfiltered and self._selection.matcher is None
+        chosen = range(entry.batch.count) if everything else self._lines(entry).tolist()
+        return encode_items(self._feed.epoch, entry.batch, chosen)
 
     def _lines(self, entry: Entry) -> NDArray[np.intp]:
         """What passes; the standing query was matched when the batch came, if it stood then."""
         if self._standing is None or entry.batch.first_offset <= self._since:
             return self._selection.select(entry.block)
         lines = entry.matches.get(self._standing, _NONE)
+        if self._unfiltered:
+            return lines
         mask = entry.block.mask(self._selection.filter, 0, entry.block.count)
         return lines if mask is None else lines[mask[lines]]
 
