@@ -14,6 +14,7 @@ ContextError
 ├── StorageFull        507  the node's disk
 ├── FencedOut          409  this node: a newer leader has written
 ├── ForeignHistory     409  the operator: this node's items are of another log than the cluster's
+├── NoLeader           503  the cluster: no node leads now; nothing was stored
 ├── OutcomeUnknown     503  the cluster: the write may or may not have been stored
 └── NoMajority         503  the cluster: nothing was stored
 """
@@ -137,6 +138,14 @@ class ForeignHistory(ContextError):
 
     code = "foreign_history"
     status = 409
+
+
+class NoLeader(ContextError):
+    """No node leads now, or the one that does cannot be reached; nothing was stored."""
+
+    code = "no_leader"
+    status = 503
+    retryable = True
 
 
 class OutcomeUnknown(ContextError):

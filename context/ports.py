@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from context.heads import Heads
 from context.items import Batch
@@ -41,6 +42,10 @@ class Log(Protocol):
     """Append-only items, ordered by offset. A new `epoch` means history was lost."""
 
     epoch: str
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """Held while items are applied; who holds it knows that none are."""
 
     def append(
         self, drafts: Sequence[Draft], *, term: int, now: float

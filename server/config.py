@@ -18,12 +18,15 @@ from typing import Any
 import msgspec
 import yaml
 
+from nodes.capabilities import PARTS
+from nodes.membership import Timings
 from server.setting_kinds import (
     Choice,
     Flag,
     Kind,
     ListOf,
     Number,
+    Numbers,
     Pairs,
     PathOf,
     RetentionTables,
@@ -116,6 +119,39 @@ class Settings:
     )
     cluster_tls_ca: str = _setting(
         Text(r".*", "a file"), "", "Authority (PEM) that signed the certificates of all engines."
+    )
+    observer: bool = _setting(
+        Flag(), False, "Whether this node never leads: it follows, answers reads and streams."
+    )
+    heartbeat_s: float = _setting(
+        Number(0.05, 600, whole=False), 0.5, "Seconds between the heartbeats of a node."
+    )
+    suspect_s: float = _setting(
+        Number(0.1, 3600, whole=False),
+        1.5,
+        "Seconds without a heartbeat until a node is suspect; above `heartbeat_s`.",
+    )
+    dead_s: float = _setting(
+        Number(0.2, 3600, whole=False),
+        3.0,
+        "Seconds without a heartbeat until a node counts as dead; above `suspect_s`.",
+    )
+    score_weights: Mapping[str, float] = _setting(
+        Numbers(PARTS, 0, 100),
+        dict,
+        "How much each measurement counts for the score by which the best machine leads; those "
+        "not named keep the weight in docs/operations.md.",
+    )
+    hand_off_better_by: float = _setting(
+        Number(0, 1000, whole=False),
+        0.2,
+        "Share by which another node's score must be above the leader's to take over.",
+    )
+    hand_off_after_s: float = _setting(
+        Number(0, 86400, whole=False), 60.0, "Seconds for which it must have been better."
+    )
+    hand_off_every_s: float = _setting(
+        Number(0, 10_000_000, whole=False), 600.0, "Least seconds between two such hand-offs."
     )
     async_mode: str = _setting(
         Choice(*ASYNC_MODES), "eventlet", "How the web process serves many connections."
@@ -289,7 +325,16 @@ def load(
             values[each.name] = _parse(each, environ[variable], f"from {variable}")
         if flags.get(each.name) is not None:
             values[each.name] = _parse(each, flags[each.name], "from the command line")
-    return Settings(**values)
+    settings = Settings(**values)
+    _check_timings(settings)
+    return settings
+
+
+def _check_timings(settings: Settings) -> None:
+    try:
+        Timings(settings.heartbeat_s, settings.suspect_s, settings.dead_s)
+    except ValueError as exc:
+        raise SettingsError(str(exc)) from None
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:

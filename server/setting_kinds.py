@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -147,6 +147,24 @@ class Pairs:
         if not all(isinstance(text, str) and text for pair in raw.items() for text in pair):
             raise ValueError(raw)
         return dict(raw)
+
+
+class Numbers:
+    """A number by name, each within bounds, both included."""
+
+    def __init__(self, names: Collection[str], low: float, high: float) -> None:
+        self.names, self.number = frozenset(names), Number(low, high, whole=False)
+        self.allowed = f"NAME={self.number.allowed}, for " + ", ".join(names)
+
+    def parse(self, raw: Any) -> dict[str, float]:
+        """The table."""
+        if isinstance(raw, str):
+            raw = dict(part.strip().split("=", 1) for part in raw.split(",") if part.strip())
+        if not isinstance(raw, Mapping):
+            raise TypeError(raw)
+        if not self.names.issuperset(raw):
+            raise ValueError(raw)
+        return {name: self.number.parse(value) for name, value in raw.items()}
 
 
 class Tables:

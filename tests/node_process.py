@@ -107,6 +107,11 @@ class NodeProcess:
 
     def start(self) -> None:
         """Start the node and wait until it is ready."""
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Start the node."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         argv = [sys.executable, "app.py", "--node", "--data", str(self.data_dir)]
         clean = {k: v for k, v in os.environ.items() if not k.startswith("CONTEXT_")}
@@ -119,7 +124,6 @@ class NodeProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        self.wait_ready()
 
     def wait_ready(self) -> None:
         """Wait until `/readyz` answers 200; fails with the node's output after a minute."""

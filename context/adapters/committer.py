@@ -107,7 +107,8 @@ class Committer:
                 group, self._waiting, self._waiting_bytes = self._waiting, [], 0
             for work, done in between:
                 try:
-                    work()
+                    with self._log.lock:
+                        work()
                     done.set_result(None)
                 except Exception as exc:  # its caller's to deal with
                     done.set_exception(exc)

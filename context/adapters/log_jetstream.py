@@ -86,7 +86,7 @@ class JetStreamLog:
 
     def __init__(self, replica: Replica, items: ItemsApplier) -> None:
         self._replica, self._items, self._copy = replica, items, items.copy
-        self.epoch = replica.epoch
+        self.epoch, self.lock = replica.epoch, replica.lock
 
     def append(self, drafts: Sequence[Draft], *, term: int, now: float) -> list[Outcome]:
         """Make drafts durable on a majority; see `context.ports.Log`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from context.errors import FencedOut, KeyReused
 from context.items import Batch
@@ -18,6 +19,7 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self.epoch = secrets.token_hex(4)
+        self.lock = nullcontext()  # one thread appends, and nothing is applied beside it
         self._term = 0
         self._batches: list[Batch] = []
         self._keys: dict[str, tuple[bytes, Receipt, float]] = {}

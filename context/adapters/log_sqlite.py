@@ -50,6 +50,7 @@ class SqliteLog:
     def __init__(self, path: Path) -> None:
         """Open or make it. Raises DamagedLog, ContextError where the layout is another."""
         self._path = path
+        self.lock = contextlib.nullcontext()  # nothing is applied beside the appending thread
         self._readers = threading.local()
         with self._noticing(0):
             self._db = self._connect()

@@ -278,8 +278,13 @@ async def chain(node: Node, request: Request) -> Answer:
 def recall_outcomes(node: Node) -> None:
     """Fold every outcome ever told, in order, into the ledger (at the start)."""
     for stored in node.state.list(OUTCOME, limit=MAX_OUTCOMES, newest_first=False):
-        event = msgspec.json.decode(stored.value)
-        node.bridge.ledger.apply(event, event["outcome"])
+        recall_outcome(node, stored.value)
+
+
+def recall_outcome(node: Node, stored: bytes) -> None:
+    """Learn from an outcome that another node judged; a repeat changes nothing."""
+    event = msgspec.json.decode(stored)
+    node.bridge.ledger.apply(event, event["outcome"])
 
 
 CALLS = {

@@ -120,7 +120,7 @@ class Chain:
     async def _save(self) -> None:
         """Keep the head outside of the log, so that a log cut short is noticed."""
         head = self._head
-        if head is None or head == self._saved:
+        if head is None or head == self._saved or not self._node.leadership.leading:
             return
         value = msgspec.json.encode({"seq": head.seq, "hash": head.hash})
         try:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nodes.capabilities import score_parts, total
+from nodes.capabilities import WEIGHTS, score_parts, total
 from nodes.heartbeat import Heartbeat
-from nodes.leadership import Peer, SingleLeadership
+from nodes.leadership import Peer
 from server.agent.node import Node
 from server.config import Settings
 
@@ -14,15 +14,10 @@ def own_peer(settings: Settings) -> Peer:
     return Peer(settings.node_id, f"http://{settings.host}:{settings.port}")
 
 
-def lead_alone(settings: Settings, term: int) -> SingleLeadership:
-    """The leadership of a node without peers."""
-    return SingleLeadership(own_peer(settings), term)
-
-
 def heartbeat(node: Node) -> Heartbeat:
     """What this node tells of itself now."""
     peer = own_peer(node.settings)
-    parts = score_parts(node.capabilities)
+    parts = score_parts(node.capabilities, {**WEIGHTS, **node.settings.score_weights})
     return Heartbeat(
         id=peer.id,
         url=peer.url,

@@ -9,7 +9,9 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -23,20 +25,18 @@ from ai_bridge.models.builtin import builtin_models
 from ai_bridge.settings import ModelSettings
 from context import ingest
 from context.adapters.archive import Archive, Sealer
-from context.adapters.log_sqlite import SqliteLog
 from context.adapters.mending import loader, recover
 from context.adapters.tokenizer_hf import load as load_tokenizer
 from context.damage import DamagedLog, bad_line
+from context.errors import ForeignHistory
 from context.hub import Ring
 from context.index import Index
 from context.items import Batch
-from context.ports import Log
 from context.types import Types
 from nodes.adapters.lease_local import LocalLease
 from nodes.adapters.parent import announce_ready, announce_refused
 from nodes.adapters.probe import HealthProbe, capabilities
 from nodes.errors import NodeError
-from nodes.leadership import Leadership
 from server.agent import (
     ai_calls,
     context_calls,
@@ -47,12 +47,13 @@ from server.agent import (
     ticket_calls,
 )
 from server.agent.backtests import Backtests
-from server.agent.cluster import heartbeat, lead_alone
 from server.agent.ipc_server import IpcServer
 from server.agent.keeping import keep
 from server.agent.metrics import AgentMetrics
 from server.agent.node import Node
 from server.agent.observer import observe
+from server.agent.part import Part, open_part
+from server.agent.reigns import while_leading
 from server.agent.semantic_follower import follow_sentences
 from server.agent.sources import start_sources
 from server.agent.tensor_follower import follow
@@ -61,10 +62,9 @@ from server.child import read_settings, settle, start_logs
 from server.config import Settings
 from server.paths import agent_socket, semantic_socket, worker_socket
 from server.semantic.client import SemanticClient
-from shared_storage.adapters.sqlite import SqliteStateStore
-from shared_storage.ports import StateStore
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 RING_BYTES = 16 << 20  # for web processes that follow; older batches come from the log
 REBUILD_BYTES = 8 << 20
 CALLS = {
@@ -78,8 +78,9 @@ CALLS = {
 }
 
 
-def build_node(settings: Settings, *, leadership: Leadership, log_: Log, state: StateStore) -> Node:
+def build_node(settings: Settings, part: Part) -> Node:
     """The object graph of one node; call it inside the event loop."""
+    log_, state = part.log, part.state
     metrics = AgentMetrics()
     archive = Archive(settings.data_dir, on_damage=metrics.damaged_blocks.inc)
     recover(archive, log_)
@@ -121,7 +122,8 @@ def build_node(settings: Settings, *, leadership: Leadership, log_: Log, state: 
             Http(), os.environ, settings.api_keys, settings.data_dir / "prompts", torch
         ),
         metrics=metrics,
-        leadership=leadership,
+        leadership=part.leadership,
+        follows=part.follows,
         capabilities=capabilities(settings.data_dir),
         code=code_version(),
         tokenizers={
@@ -164,13 +166,10 @@ async def run(settings: Settings, term: int) -> None:
     """Run the node until SIGTERM."""
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
-    data = settings.data_dir
-    if settings.peers:
-        log.warning("the peers' engines run, but this node does not write through them yet")
-    log_, state = SqliteLog(data / "log.db"), SqliteStateStore(data / "state.db")
-    probe = HealthProbe(settings.node_id, data)
-    node = build_node(settings, leadership=lead_alone(settings, term), log_=log_, state=state)
-    await node.leadership.start(lambda: heartbeat(node))
+    part = await _unless(stopped, open_part(settings, term))
+    if part is None:
+        return
+    node = build_node(settings, part)
     webhooks = Webhooks(node)
     calls = {**CALLS, **webhooks.calls(), **Backtests(node).calls()}
     server = await IpcServer(node, calls).start(agent_socket(settings))
@@ -179,27 +178,40 @@ async def run(settings: Settings, term: int) -> None:
         await asyncio.to_thread(ingest.prepare)
         await asyncio.to_thread(rebuild, node, stopped)
         if not stopped.is_set():
-            await _serve(node, probe, webhooks, stopped)
+            await _serve(node, part, webhooks, stopped)
     finally:
         server.close()
+        await node.leadership.stop()
         await node.stop()
-        log_.close()
+        await part.close()
 
 
-async def _serve(
-    node: Node, probe: HealthProbe, webhooks: Webhooks, stopped: asyncio.Event
-) -> None:
+async def _unless(stopped: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """Wait for `work`, but not once the node is told to stop: then None."""
+    task, told = asyncio.ensure_future(work), asyncio.ensure_future(stopped.wait())
+    await asyncio.wait({task, told}, return_when=asyncio.FIRST_COMPLETED)
+    for each in (task, told):
+        each.cancel()  # nothing happens to one that is done
+    await asyncio.gather(told, return_exceptions=True)
+    if task.done():
+        return task.result()
+    await asyncio.gather(task, return_exceptions=True)
+    return None
+
+
+async def _serve(node: Node, part: Part, webhooks: Webhooks, stopped: asyncio.Event) -> None:
     """Take part in the work until told to stop."""
     await asyncio.to_thread(ai_calls.recall_outcomes, node)
     await asyncio.to_thread(load_classes, node.settings.model_modules)
     await asyncio.to_thread(model_calls.recall_models, node)
     node.sealer.start(node.index.block)
+    await part.serve(node)
     settle()
     node.not_ready = None
     log.info("ready", extra={"term": node.term, "items": node.snapshot().newest + 1})
     announce_ready(f"term {node.term}")
-    start_sources(node, probe)
-    await webhooks.start()
+    start_sources(node, HealthProbe(node.settings.node_id, node.settings.data_dir))
+    node.spawn(while_leading(node.leadership, webhooks.run))
     node.spawn(node.chain.run())
     node.spawn(follow(node))
     node.spawn(keep(node))
@@ -217,6 +229,6 @@ def main() -> None:
     try:
         term = LocalLease(settings.data_dir).acquire()
         asyncio.run(run(settings, term))
-    except (NodeError, DamagedLog) as exc:
+    except (NodeError, DamagedLog, ForeignHistory) as exc:
         announce_refused(str(exc))
         raise SystemExit(1) from exc

@@ -112,13 +112,26 @@ def recall_models(node: Node) -> None:
         if spec.name in node.bridge.names():
             log.error("model not added: its name is taken", extra={"model": spec.name})
             continue
-        model: Added
-        try:
-            model = build(spec, node.services, trusted=trusted)
-        except BridgeError as wrong:
-            log.error("model absent", extra={"model": spec.name, "reason": wrong.detail})
-            model = Absent(spec, wrong.detail)
-        _seat(node, model, tuned.get(spec.name, spec.settings()))
+        _seat(node, _built(node, spec, trusted=trusted), tuned.get(spec.name, spec.settings()))
+
+
+def recall_model(node: Node, name: str) -> None:
+    """Add or change one model as the state says, where another node changed that."""
+    spec, tuned = node.state.get(SPEC, name), node.state.get(SETTINGS, name)
+    promotion = node.state.get(PROMOTION, name)
+    if promotion:
+        node.promoted[name] = promotion.value.decode()
+    if spec and name not in node.bridge.names():
+        asked = msgspec.json.decode(spec.value, type=ModelSpec)
+        _seat(node, _built(node, asked, trusted=False), asked.settings())
+    if tuned and name in node.bridge.names():
+        node.bridge.configure(name, **msgspec.json.decode(tuned.value))
+
+
+def forget_model(node: Node, name: str) -> None:
+    """Let go of a model that another node removed."""
+    if name in node.added and name not in node.settings.models:
+        _unseat(node, name)
 
 
 def _specs(node: Node) -> Iterator[tuple[ModelSpec, bool]]:
@@ -126,6 +139,14 @@ def _specs(node: Node) -> Iterator[tuple[ModelSpec, bool]]:
         yield of_table(name, table), True
     for stored in node.state.list(SPEC, limit=MAX_ADDED, newest_first=False):
         yield msgspec.json.decode(stored.value, type=ModelSpec), False
+
+
+def _built(node: Node, spec: ModelSpec, *, trusted: bool) -> Added:
+    try:
+        return build(spec, node.services, trusted=trusted)
+    except BridgeError as wrong:
+        log.error("model absent", extra={"model": spec.name, "reason": wrong.detail})
+        return Absent(spec, wrong.detail)
 
 
 def _seat(node: Node, model: Added, settings: ModelSettings) -> None:

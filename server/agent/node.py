@@ -36,6 +36,7 @@ from server.semantic.client import SemanticClient
 from shared_storage.ports import StateStore
 
 T = TypeVar("T")
+PassOn = Callable[[Sequence[Item], str | None, bool], Awaitable[Receipt]]  # items, key, urgent
 MAX_SEARCHES_WAITING = 64
 AT_ONCE_BYTES = 256 * 1024  # parsed in about a millisecond: a thread would cost more
 
@@ -69,6 +70,8 @@ class Node:
     capabilities: dict[str, Any]
     tokenizers: Mapping[str, Callable[[str], int]]
     code: str  # digest of the code that decides
+    follows: bool = False  # what is written comes back through `take`, whoever wrote it
+    pass_on: PassOn | None = None  # how a node that does not lead has the leader store items
     tensors: Registry = field(default_factory=Registry)
     added: dict[str, Added] = field(default_factory=dict)  # models that users added
     tickets: Tickets = field(default_factory=Tickets)
@@ -101,7 +104,7 @@ class Node:
             self.log,
             term=lambda: self.term,
             clock=time.time,
-            on_durable=self._durable,
+            on_durable=_nothing if self.follows else self._durable,
             max_waiting_bytes=self.settings.ingest_queue_mb << 20,
         )
 
@@ -125,10 +128,17 @@ class Node:
         self, items: Sequence[Item], *, key: str | None = None, urgent: bool = False
     ) -> Receipt:
         """Append what the node itself produces; the same rules hold as for everybody."""
+        if self.pass_on and not self.leadership.leading:
+            return await self.pass_on(items, key, urgent)
         lines = encode_checked(items, self.types, now=time.time())
         return await self.append(
             Draft(lines.count, lines.text, key, heads=lines.heads), urgent=urgent
         )
+
+    def take(self, batches: Sequence[Batch]) -> None:
+        """Take in what the cluster stored, in its order, in the thread that applied it."""
+        newest = self.index.snapshot().newest
+        self._durable([batch for batch in batches if batch.first_offset > newest])
 
     def _durable(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
@@ -201,3 +211,7 @@ class Node:
         self._scans.shutdown(cancel_futures=True)
         self._loads.shutdown(cancel_futures=True)
         self._parses.shutdown(cancel_futures=True)
+
+
+def _nothing(batches: Sequence[Batch]) -> None:
+    """The items come back through `take`."""

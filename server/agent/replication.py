@@ -33,7 +33,7 @@ from server.config import Settings
 from server.engine import engine_settings
 from shared_storage.adapters.cluster_meta import ClusterMeta, finish, found, read_meta
 from shared_storage.adapters.replica import Applier, Replica
-from shared_storage.adapters.state_replicated import AppliedState, ReplicatedState
+from shared_storage.adapters.state_replicated import AppliedState, OnApplied, ReplicatedState
 from shared_storage.adapters.stream_jetstream import JetStream
 from shared_storage.envelope import Kind
 from shared_storage.errors import HistoryGone, NewerMessage, OutcomeUnknown, StreamDown
@@ -74,11 +74,13 @@ class Replication:
         leadership: Leadership,
         take: Callable[[Sequence[Batch]], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
+        on_change: OnApplied,
     ) -> None:
         """Begin to follow; call it when the index holds what the copy held.
 
         `take` is called with what was applied, in the thread that did it. What is sealed already
-        may come again after a loss of power: it has to be left out there.
+        may come again after a loss of power: it has to be left out there. `on_change` hears of
+        each change of the state, in such a thread too.
         """
         self._leadership = leadership
         self.replica.leads = lambda term: leadership.leading and leadership.term == term
@@ -91,12 +93,18 @@ class Replication:
                 os._exit(1)
 
         self._items.on_applied = on_applied
+        self._state_copy.on_applied = on_change
         spawn(self._follow())
 
     async def fence(self, term: int) -> None:
         """Apply the stream to its tail and begin a reign; raises StaleTerm, StreamDown,
         OutcomeUnknown."""
         await asyncio.to_thread(self.replica.fence, term)
+
+    def settle(self) -> None:
+        """Wait until no write of this node is under way (not on the event loop)."""
+        with self.replica.lock:
+            return
 
     async def close(self) -> None:
         """Remember how far the copies are, and leave the engine."""
@@ -118,8 +126,12 @@ class Replication:
             heard.set()
 
         await self.stream.watch(hear)
+        hinted = False
         while True:
             heard.clear()
+            if hinted and newest <= self.replica.applied:  # its own writes, or applied already
+                hinted = await _heard_within(heard, IDLE_S)
+                continue
             try:
                 took = await asyncio.to_thread(self.replica.follow)
             except StreamDown:
@@ -132,7 +144,7 @@ class Replication:
             if not took and newest > self.replica.applied:
                 await asyncio.sleep(BEHIND_S)
             elif not took:
-                await _heard_within(heard, IDLE_S)
+                hinted = await _heard_within(heard, IDLE_S)
 
 
 async def join(settings: Settings, term: int) -> Replication:
@@ -224,8 +236,8 @@ class _Founding:
         self._state.note(sequence)
 
 
-async def _heard_within(heard: asyncio.Event, seconds: float) -> None:
+async def _heard_within(heard: asyncio.Event, seconds: float) -> bool:
     try:
-        await asyncio.wait_for(heard.wait(), seconds)
+        return await asyncio.wait_for(heard.wait(), seconds)
     except TimeoutError:
-        return
+        return False

@@ -15,18 +15,19 @@ from context.ingest import make_item
 from context.items import Item
 from nodes.adapters.probe import HealthProbe
 from server.agent.node import Node
+from server.agent.reigns import while_leading
 
 log = logging.getLogger(__name__)
 
 
 def start_sources(node: Node, probe: HealthProbe) -> None:
-    """Start the health sampler and every configured feed as tasks of the node."""
+    """Start the health sampler, and every configured feed for as long as this node leads."""
     if node.settings.health_interval_s:
         node.spawn(_sample_health(node, probe))
     for text in node.settings.feeds:
         feed = open_feed(parse_spec(text), lambda items: _emit(node, items))
         node.feeds.append(feed.state)
-        node.spawn(feed.run())
+        node.spawn(while_leading(node.leadership, feed.run))
 
 
 async def _emit(node: Node, items: list[dict[str, Any]]) -> None:

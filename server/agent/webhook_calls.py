@@ -33,11 +33,21 @@ class Webhooks:
         self._senders: dict[str, Sender] = {}
         self._readers = asyncio.Semaphore(READERS)
 
-    async def start(self) -> None:
-        """Go on with those that are stored."""
+    async def run(self) -> None:
+        """Go on with those that are stored, until cancelled."""
+        try:
+            await self._start()
+            await asyncio.Event().wait()
+        finally:
+            senders, self._senders = self._senders, {}
+            await asyncio.gather(*(sender.stop() for sender in senders.values()))
+
+    async def _start(self) -> None:
         list_, most = self._node.state.list, MAX_WEBHOOKS
         for stored in await asyncio.to_thread(list_, HOOK, limit=most, newest_first=False):
             hook = msgspec.json.decode(stored.value, type=Hook)
+            if hook.id in self._senders:  # made while this one read
+                continue
             dead = await asyncio.to_thread(list_, f"{DEAD}.{hook.id}", limit=MAX_DEAD_LETTERS)
             hook = msgspec.structs.replace(hook, dead_letters=len(dead))  # a crash may miscount
             self._add(hook, stored.version)

@@ -107,10 +107,12 @@ class Replica:
 
         Raises HistoryGone, NewerMessage, StreamDown, and what applying raises.
         """
+        after = self.applied
+        messages = self.stream.read(after)  # not under the lock: the engine may take seconds
         with self.lock:
-            messages = self.stream.read(self.applied)
             for sequence, message in messages:
-                self._apply(sequence, message)
+                if sequence > self.applied:  # else an append has applied it meanwhile
+                    self._apply(sequence, message)
             return len(messages)
 
     def note(self) -> None:

@@ -48,7 +48,7 @@ class Member:
         self.replication, self.leadership = replication, Leadership()
         self.lines: list[bytes] = []
         self.tasks: list[asyncio.Task[None]] = []
-        replication.serve(self.leadership, self._take, self._spawn)
+        replication.serve(self.leadership, self._take, self._spawn, lambda change: None)
 
     def _take(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
