@@ -42,7 +42,7 @@ class Follower:
         self.replication, self.items = replication, 0
         self._tasks: list[asyncio.Task[None]] = []
         leadership = SingleLeadership(Peer("bench", "http://bench"), TERM)
-        replication.serve(leadership, self._take, self._spawn)
+        replication.serve(leadership, self._take, self._spawn, lambda change: None)
         if not leads:
             replication.replica.leads = lambda term: False
 

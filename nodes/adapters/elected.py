@@ -87,8 +87,9 @@ class Elected:
 
     @property
     def term(self) -> int:
-        """Newest term seen in the lease or in the log."""
-        return max(self._election.term, self._reign.written())
+        """Its own while it reigns, else the newest seen in the lease or in the log."""
+        own = self._election.term
+        return own if self._election.phase in HOLDING else max(own, self._reign.written())
 
     @property
     def leading(self) -> bool:

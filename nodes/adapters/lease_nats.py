@@ -21,7 +21,7 @@ from nodes.lease import Lease, decode, encode
 
 BUCKET = "context-lease"
 _KEY = "lease"
-ASK_S = 2.0  # an engine without a majority does not answer at all
+ASK_S = 1.0  # an engine without a majority does not answer at all
 _FAULTS = (TimeoutError, nats.errors.Error, APIError, OSError)
 
 

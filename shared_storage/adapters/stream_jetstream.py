@@ -22,7 +22,8 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 from shared_storage.errors import HistoryGone, OutcomeUnknown, StreamDown, WrongSequence
 
 T = TypeVar("T")
-APPEND_S = 10.0  # the engine's own election takes up to 7.4 s
+APPEND_S = 5.0
+ASK_S = 1.0  # an engine without a majority does not answer at all: better ask again
 READ_S = 5.0
 READ_BYTES = 4 << 20
 READ_MESSAGES = 64
@@ -36,6 +37,7 @@ class JetStream:
     def __init__(self, client: Client, name: str, loop: asyncio.AbstractEventLoop) -> None:
         self._client, self._name, self._loop = client, name, loop
         self._js = client.jetstream(timeout=APPEND_S)
+        self._api = client.jetstream(timeout=ASK_S)
 
     @classmethod
     async def open(
@@ -130,7 +132,7 @@ class JetStream:
     async def _bounds(self) -> tuple[int, int]:
         """Oldest and newest sequence as the stream's leader has them."""
         try:
-            state = (await self._js.stream_info(self._name)).state
+            state = (await self._api.stream_info(self._name)).state
         except (TimeoutError, nats.errors.Error, APIError, OSError) as exc:
             raise StreamDown(f"the engine does not answer ({exc!r})") from exc
         return int(state.first_seq), int(state.last_seq)

@@ -8,6 +8,8 @@ at the end, and what each subscriber was given. `violations` lists every broken 
 * a batch without an acknowledgement is there once and in one piece, or not at all;
 * nothing else is there;
 * a repeat of an idempotency key is given the first answer again;
+* terms never fall along the log, and no two nodes lead in one term;
+* every copy of the log is the same;
 * a subscriber is given every item of the log once, in order, with the log's content, or is told
   exactly which are missing.
 """
@@ -28,6 +30,7 @@ class Ack:
     cursor: str
     first_offset: int
     last_offset: int
+    term: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +54,16 @@ class History:
     """All that was sent and seen. Every item sent must be different from every other one.
 
     `sent`: contents of each batch by idempotency key. `log`: by ascending offset, as read back.
-    `subscribers`: what each one was given, from offset 0 on, in the order of arrival.
+    `subscribers`: what each one was given, from offset 0 on, in the order of arrival. `copies`: the
+    log as other nodes have it. `reigns`: a term and who said that it leads in it.
     """
 
     sent: dict[str, Sequence[Hashable]] = field(default_factory=dict)
     acks: list[Ack] = field(default_factory=list)
     log: list[Seen] = field(default_factory=list)
     subscribers: dict[str, list[Seen | Missed]] = field(default_factory=dict)
+    copies: dict[str, list[Seen]] = field(default_factory=dict)
+    reigns: set[tuple[int, str]] = field(default_factory=set)
 
 
 def violations(history: History) -> list[str]:
@@ -72,6 +78,8 @@ def violations(history: History) -> list[str]:
         *_few(_holes(history.log)),
         *_few(_answers(history)),
         *_few(_batches(history, places)),
+        *_few(_reigns(history)),
+        *_few(_copies(history)),
         *(
             f"{name}: {text}"
             for name, given in history.subscribers.items()
@@ -135,6 +143,27 @@ def _answers(history: History) -> Iterator[str]:
             yield f"{ack.key}: the epoch changed to {epoch} from {next(iter(epochs))}"
         if ack.key not in history.sent:
             yield f"{ack} acknowledges what nobody sent"
+
+
+def _reigns(history: History) -> Iterator[str]:
+    leaders: dict[int, str] = {}
+    for term, node in sorted(history.reigns):
+        if leaders.setdefault(term, node) != node:
+            yield f"both {leaders[term]} and {node} lead in term {term}"
+    newest = 0
+    for ack in sorted(history.acks, key=lambda ack: ack.first_offset):
+        if ack.term < newest:
+            yield f"{ack.key}: term {ack.term} at offset {ack.first_offset}, behind term {newest}"
+        newest = max(newest, ack.term)
+
+
+def _copies(history: History) -> Iterator[str]:
+    for name, copy in history.copies.items():
+        if len(copy) != len(history.log):
+            yield f"{name} has {len(copy)} items, others {len(history.log)}"
+        for own, other in zip(copy, history.log, strict=False):
+            if own != other:
+                yield f"{name} has {own} where others have {other}"
 
 
 def _batches(history: History, places: Mapping[Owner, Sequence[int]]) -> Iterator[str]:

@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,8 @@ class Mischief:
 class Producers:
     """Threads that send NDJSON bodies, each under its idempotency key, until acknowledged.
 
+    Given several ports it goes on to the next one when one does not take what it sends.
+
     After a broken connection a producer goes back one batch, as one that has crashed itself and
     starts again from its last note does: what was acknowledged before the crash is sent again.
 
@@ -45,7 +47,7 @@ class Producers:
 
     def __init__(
         self,
-        port: int,
+        ports: int | Sequence[int],
         bodies: Mapping[str, bytes],
         *,
         threads: int,
@@ -54,7 +56,8 @@ class Producers:
     ) -> None:
         self.acks: list[Ack] = []
         self.told: Counter[str] = Counter()
-        self._port, self._mischief = port, mischief or Mischief()
+        self._ports = (ports,) if isinstance(ports, int) else tuple(ports)
+        self._mischief = mischief or Mischief()
         self._todo = deque(bodies.items())
         self._acknowledged: set[str] = set()
         self._changed = threading.Condition()
@@ -92,7 +95,7 @@ class Producers:
             thread.join()
 
     def _run(self, chance: random.Random) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT_S)
+        connection = _Connection(self._ports, chance.randrange(len(self._ports)))
         last: tuple[str, bytes] | None = None
         try:
             with contextlib.closing(connection):
@@ -108,14 +111,13 @@ class Producers:
                 self._error = exc
                 self._changed.notify_all()
 
-    def _send(
-        self, connection: http.client.HTTPConnection, key: str, body: bytes, chance: random.Random
-    ) -> bool:
+    def _send(self, connection: _Connection, key: str, body: bytes, chance: random.Random) -> bool:
         """Try until acknowledged, perhaps again then; returns whether the connection broke."""
         broken = self.told["broken"]
         while not self._stopping:
             ack = self._once(connection, key, body, chance)
             if ack is None:
+                connection.move_on()
                 time.sleep(PAUSE_S)
                 continue
             with self._changed:
@@ -127,7 +129,7 @@ class Producers:
         return self.told["broken"] > broken
 
     def _once(
-        self, connection: http.client.HTTPConnection, key: str, body: bytes, chance: random.Random
+        self, connection: _Connection, key: str, body: bytes, chance: random.Random
     ) -> Ack | None:
         """One try; None where its outcome is unknown, or nothing was stored for now."""
         headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": key}
@@ -144,13 +146,29 @@ class Producers:
             self.told["broken"] += 1
             return None
         self.told[str(answer.status)] += 1
-        if answer.status in RETRYABLE:
+        if answer.status in RETRYABLE or document.get("retryable"):
             return None
         if answer.status not in (200, 201):
             raise Refused(f"{key}: {answer.status} {document}")
         return ack_of(key, document)
 
 
+class _Connection(http.client.HTTPConnection):
+    """To one of several ports at a time."""
+
+    def __init__(self, ports: Sequence[int], first: int) -> None:
+        super().__init__("127.0.0.1", ports[first], timeout=TIMEOUT_S)
+        self._ports, self._at = ports, first
+
+    def move_on(self) -> None:
+        """The next request goes to the next port."""
+        if len(self._ports) > 1:
+            self.close()
+            self._at = (self._at + 1) % len(self._ports)
+            self.port = self._ports[self._at]
+
+
 def ack_of(key: str, document: Mapping[str, Any]) -> Ack:
     """An acknowledgement as the checker takes it."""
-    return Ack(key, document["cursor"], document["first_offset"], document["last_offset"])
+    place = document["cursor"], document["first_offset"], document["last_offset"]
+    return Ack(key, *place, document["term"])

@@ -1,0 +1,137 @@
+"""What is done to a cluster: each fault by name, over when it returns, its nodes running again."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import psutil
+import requests
+
+from tests.cluster import Cluster
+from tests.node_process import NodeProcess, wait_for
+
+AGENT, ENGINE = "server.agent", "server.engine"
+LONGEST_FREEZE_S = 6.0
+
+
+def kill_node(cluster: Cluster, chance: random.Random) -> None:
+    """SIGKILL of the leader with everything on its machine, engine included; then a new start."""
+    _kill(cluster[_leader(cluster, chance)])
+
+
+def kill_agent(cluster: Cluster, chance: random.Random) -> None:
+    """SIGKILL of the leading process alone; its supervisor starts it again."""
+    node = cluster[_leader(cluster, chance)]
+    os.kill(node.child(AGENT), signal.SIGKILL)
+    node.wait_ready()
+
+
+def kill_engine(cluster: Cluster, chance: random.Random) -> None:
+    """SIGKILL of the engine beside the leader."""
+    node = cluster[_leader(cluster, chance)]
+    for engine in _engines(node):
+        engine.kill()
+    wait_for(lambda: any(True for _ in _engines(node)), "the engine to come back")
+
+
+def kill_follower(cluster: Cluster, chance: random.Random) -> None:
+    """SIGKILL of a node that does not lead."""
+    leader = _leader(cluster, chance)
+    _kill(cluster[chance.choice([n for n in range(len(cluster.nodes)) if n != leader])])
+
+
+def kill_all(cluster: Cluster, chance: random.Random) -> None:
+    """SIGKILL of every process of every node."""
+    for node in cluster.nodes:
+        _kill(node, start=False)
+    cluster.start()
+
+
+def restart_leader(cluster: Cluster, chance: random.Random) -> None:
+    """SIGTERM: the leader hands over and ends; then a new start."""
+    node = cluster[_leader(cluster, chance)]
+    node.stop()
+    node.start()
+
+
+def freeze_leader(cluster: Cluster, chance: random.Random) -> None:
+    """SIGSTOP of the leading process for a while: it knows nothing of what happened meanwhile."""
+    _freeze(cluster[_leader(cluster, chance)].child(AGENT), chance)
+
+
+def freeze_engine(cluster: Cluster, chance: random.Random) -> None:
+    """SIGSTOP of the engine beside the leader."""
+    for engine in _engines(cluster[_leader(cluster, chance)]):
+        _freeze(engine.pid, chance)
+
+
+def hand_over(cluster: Cluster, chance: random.Random) -> None:
+    """An operator asks that another node leads."""
+    leader = _leader(cluster, chance)
+    to = chance.choice([n for n in range(len(cluster.nodes)) if n != leader])
+    with suppress(requests.RequestException):
+        cluster[leader].client.post(f"/api/nodes/n{to}/lead")
+
+
+FAULTS: dict[str, Callable[[Cluster, random.Random], None]] = {
+    each.__name__: each
+    for each in (
+        kill_node,
+        kill_agent,
+        kill_engine,
+        kill_follower,
+        kill_all,
+        restart_leader,
+        freeze_leader,
+        freeze_engine,
+        hand_over,
+    )
+}
+
+
+@contextmanager
+def frozen(node: NodeProcess) -> Iterator[None]:
+    """A node whose leading process stands still."""
+    pid = node.child(AGENT)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _leader(cluster: Cluster, chance: random.Random) -> int:
+    """Who leads, or any node where there is none just now: faults do not wait for order."""
+    for n in range(len(cluster.nodes)):
+        leader = cluster.told(n).get("leader")
+        if leader:
+            return int(leader.removeprefix("n"))
+    return chance.randrange(len(cluster.nodes))
+
+
+def _kill(node: NodeProcess, *, start: bool = True) -> None:
+    for pid in node.pids():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    node.kill9()
+    if start:
+        node.start()
+
+
+def _engines(node: NodeProcess) -> Iterator[psutil.Process]:
+    with suppress(psutil.NoSuchProcess, StopIteration):
+        yield from psutil.Process(node.child(ENGINE)).children()
+
+
+def _freeze(pid: int, chance: random.Random) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(chance.uniform(0.5, LONGEST_FREEZE_S))
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)

@@ -1,0 +1,142 @@
+"""A cluster under load while it is hurt: every promise is checked on every node at the end."""
+
+from __future__ import annotations
+
+import gc
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+
+import msgspec
+import requests
+
+from tests.cluster import Cluster
+from tests.faults.checker import History, violations
+from tests.faults.cluster_faults import FAULTS
+from tests.faults.producers import Mischief, Producers
+from tests.faults.storm import MISCHIEF, contents
+from tests.faults.subscribers import SocketIoSubscriber, SseSubscriber, Subscriber, read_log
+from tests.node_process import Api
+
+PRODUCERS, BATCH_ITEMS = 2, 20
+BETWEEN = 40  # batches that must be acknowledged between two faults
+PROGRESS_S = 60.0
+LOOK_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of it; `str()` is the line to print."""
+
+    history: History
+    violations: Sequence[str]
+    faults: Mapping[str, int]
+    told: Mapping[str, int]
+    seconds: float
+    seed: int
+
+    def __str__(self) -> str:
+        return (
+            f"seed {self.seed}: {len(self.history.log)} items, faults {dict(self.faults)}, "
+            f"answers {dict(self.told)}, {len(self.history.reigns)} reigns, {self.seconds:.0f} s"
+        )
+
+
+class Reigns:
+    """Asks every node again and again whether it leads, and notes the terms."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.found: set[tuple[int, str]] = set()
+        self._stopping = False
+        self._threads = [
+            threading.Thread(target=self._look, args=(node.url,)) for node in cluster.nodes
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._stopping = True
+        for thread in self._threads:
+            thread.join()
+
+    def _look(self, url: str) -> None:
+        with Api(url, timeout_s=2.0) as api:
+            while not self._stopping:
+                with suppress(requests.RequestException, ValueError, KeyError):
+                    own = api.get("/api/nodes/self").json()
+                    if own["role"] == "leader":
+                        self.found.add((own["term"], own["id"]))
+                time.sleep(LOOK_S)
+
+
+def bodies_of(batches: int) -> dict[str, bytes]:
+    """NDJSON bodies by idempotency key, each item different from all others."""
+    numbers, bodies = count(), {}
+    for batch in range(batches):
+        items = [
+            {
+                "type": "trading_data",
+                "data": {"symbol": "BTC/USD", "price": 1.5, "n": next(numbers)},
+            }
+            for _ in range(BATCH_ITEMS)
+        ]
+        lines = [msgspec.json.encode(item | {"timestamp": 1.0, "source": "p"}) for item in items]
+        bodies[f"batch-{batch}"] = b"\n".join([*lines, b""])
+    return bodies
+
+
+def run(
+    cluster: Cluster, faults: Sequence[str], seed: int, mischief: Mischief = MISCHIEF
+) -> Outcome:
+    """Send to a started cluster and hurt it by these faults; returns what everybody saw.
+
+    A producer that has nothing more to send ends, so there are more bodies than are needed.
+    """
+    started, chance = time.monotonic(), random.Random(seed)
+    cluster.leader()
+    epoch = cluster[0].client.newest().partition(":")[0]
+    kinds: list[type[Subscriber]] = [SseSubscriber, SocketIoSubscriber, SseSubscriber]
+    subscribers = {
+        f"{kind.__name__} of n{n % len(cluster.nodes)}": kind(
+            cluster[n % len(cluster.nodes)].url, epoch
+        )
+        for n, kind in enumerate(kinds)
+    }
+    bodies = bodies_of(BETWEEN * 400 * (len(faults) + 1))
+    ports = [node.port for node in cluster.nodes]
+    producers = Producers(ports, bodies, threads=PRODUCERS, seed=seed, mischief=mischief)
+    reigns = Reigns(cluster)
+    producers.start()
+    try:
+        for name in faults:
+            producers.wait(producers.acknowledged + BETWEEN, PROGRESS_S)
+            FAULTS[name](cluster, chance)
+        producers.wait(producers.acknowledged + BETWEEN, PROGRESS_S)
+    finally:
+        producers.stop()
+        reigns.stop()
+    history = History(contents(bodies), producers.acks, reigns=reigns.found)
+    _read_back(cluster, history, subscribers)
+    gc.collect()  # sockets of refused connections: `leaky_client` holds until the test's end only
+    found, seconds = violations(history), time.monotonic() - started
+    return Outcome(history, found, Counter(faults), producers.told, seconds, seed)
+
+
+def _read_back(cluster: Cluster, history: History, subscribers: Mapping[str, Subscriber]) -> None:
+    """What every node has, and what every subscriber was given."""
+    leader = cluster[cluster.leader()].client
+    newest = leader.newest()
+    for n, node in enumerate(cluster.nodes):
+        cluster.has(n, int(newest.rpartition(":")[2]))
+        history.copies[f"n{n}"] = read_log(node.client)
+    history.log = read_log(leader)
+    for name, subscriber in subscribers.items():
+        subscriber.wait(newest)
+        subscriber.stop()
+        history.subscribers[name] = subscriber.given

@@ -1,0 +1,36 @@
+"""A cluster through every fault: what was acknowledged is on every node, once, in one order."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import cluster
+from tests.faults.cluster_faults import FAULTS
+from tests.faults.cluster_storm import Outcome, run
+from tests.faults.storm import leaky_client
+
+pytestmark = leaky_client
+
+
+def assert_kept(outcome: Outcome) -> None:
+    print(outcome)
+    assert not outcome.violations, "\n".join([str(outcome), *outcome.violations])
+
+
+def test_every_fault_once(tmp_path: Path) -> None:
+    with cluster(tmp_path) as three:
+        faults = list(FAULTS)
+        random.Random(5).shuffle(faults)
+        assert_kept(run(three, faults, seed=5))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_twenty_faults_at_random(tmp_path: Path, seed: int) -> None:
+    """With all seeds 200 cycles."""
+    faults = random.Random(f"faults {seed}").choices(list(FAULTS), k=20)
+    with cluster(tmp_path) as three:
+        assert_kept(run(three, faults, seed))
