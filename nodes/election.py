@@ -173,14 +173,14 @@ class Election:
         if lease is None or self._pending or self._stopping or not self.own.eligible:
             return False
         awake_s = self.members.awake_s
-        if not self._is_free(lease):
+        if not self._is_free(lease) or not self._has_settled():
             self._free_since = None
             return False
         if self._free_since is None:
             self._free_since = awake_s
         if awake_s < self._rests_until:
             return False
-        return awake_s >= self._free_since + self._delay_s(lease) and self._has_settled()
+        return awake_s >= self._free_since + self._delay_s(lease)
 
     def _is_free(self, lease: Lease) -> bool:
         if not lease.holder or lease.holder == self.own.id:

@@ -51,6 +51,10 @@ class Leadership(Protocol):
     def leader(self) -> Peer | None:
         """Who leads, as far as this node knows."""
 
+    @property
+    def peer_latency_ms(self) -> float | None:
+        """Median round trip to the other nodes; None where there is none to ask."""
+
     def members(self) -> list[Member]:
         """All nodes heard of, by name, this one included."""
 
@@ -89,6 +93,10 @@ class SingleLeadership:
     def leader(self) -> Peer:
         """This node."""
         return self._peer
+
+    @property
+    def peer_latency_ms(self) -> None:
+        """There are no others."""
 
     def members(self) -> list[Member]:
         """This node alone."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import statistics
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -45,6 +47,7 @@ from nodes.membership import Membership, State, Timings
 log = logging.getLogger(__name__)
 TICK_S = 0.1
 LOOK_S = 0.5  # between two reads of the lease; hints are faster
+MEASURE_S = 5.0  # between two measurements of the round trips
 AGAIN_S = 0.05  # after a try to take over that failed
 HAND_OFF_S = 10.0
 STOP_S = 3.0
@@ -83,6 +86,7 @@ class Elected:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._look, self._say = asyncio.Event(), asyncio.Event()
+        self.peer_latency_ms: float | None = None
         self._told: tuple[int, bool, Peer | None] = (self.term, False, None)
 
     @property
@@ -129,7 +133,13 @@ class Elected:
         await self._signals.listen(
             self._on_beat, lambda lease: self._events.put_nowait(LeaseSeen(lease))
         )
-        for work in (self._run(), self._beat(), self._watch(), self._ping_leader()):
+        for work in (
+            self._run(),
+            self._beat(),
+            self._watch(),
+            self._ping_leader(),
+            self._ping_all(),
+        ):
             self._spawn(work)
 
     async def hand_to(self, node_id: str) -> int:
@@ -288,6 +298,15 @@ class Elected:
                 continue
             if await self._signals.ping(holder) is None:
                 self._beats.unanswered(holder)
+
+    async def _ping_all(self) -> None:
+        """Measure how far away the others are."""
+        while True:
+            others = [beat.id for beat in self._beats.alive()]
+            answers = await asyncio.gather(*(self._signals.ping(node) for node in others))
+            took = [1000 * seconds for seconds in answers if seconds and math.isfinite(seconds)]
+            self.peer_latency_ms = round(statistics.median(took), 2) if took else None
+            await asyncio.sleep(MEASURE_S)
 
     # --- waiting ---
 

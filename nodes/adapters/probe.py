@@ -7,11 +7,13 @@ averages since the previous sample. Call from a thread: nvidia-smi may take a wh
 from __future__ import annotations
 
 import csv
+import os
 import platform
 import shutil
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from math import isfinite
@@ -20,6 +22,8 @@ from typing import Any
 
 import psutil
 
+FSYNCS = 100  # newest measurements
+WORST_MS = 10_000.0
 GPU_EVERY_S = 15.0
 GPU_TIMEOUT_S = 5.0
 _GPU_FIELDS = {
@@ -130,19 +134,46 @@ def parse_gpus(text: str) -> list[dict[str, Any]]:
     return gpus
 
 
-def capabilities(data_dir: Path) -> dict[str, Any]:
-    """What this machine offers to the cluster."""
-    return {
-        "cores": psutil.cpu_count() or 1,
-        "memory_bytes": psutil.virtual_memory().total,
-        "disk_free_bytes": psutil.disk_usage(str(data_dir)).free,
-        "gpus": [
-            {"name": gpu["name"], "memory_bytes": int(gpu.get("memory.total", 0) * _MIB)}
-            for gpu in GpuReader().read()
-        ],
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-    }
+class CapabilityProbe:
+    """Measures what this machine offers to the cluster; call it from one thread at a time."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._gpus = GpuReader()
+        self._fsyncs_ms: deque[float] = deque(maxlen=FSYNCS)
+
+    def measure(self) -> dict[str, Any]:
+        """Capabilities as `nodes.capabilities` weighs them; writes and syncs 4 KiB."""
+        self._fsyncs_ms.append(self._fsync_ms())
+        slow = sorted(self._fsyncs_ms)[int(0.99 * len(self._fsyncs_ms))]
+        return {
+            "cores": psutil.cpu_count() or 1,
+            "memory_bytes": psutil.virtual_memory().total,
+            "disk_free_bytes": psutil.disk_usage(str(self._data_dir)).free,
+            "fsync_p99_ms": round(slow, 2),
+            "gpus": [
+                {"name": gpu["name"], "memory_bytes": int(gpu.get("memory.total", 0) * _MIB)}
+                for gpu in self._gpus.read()
+            ],
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            **{key: value for key, value in _where_known(_loads).items() if key == "load1"},
+        }
+
+    def _fsync_ms(self) -> float:
+        """Milliseconds until the disk has 4 KiB; a full disk is a slow one."""
+        path = self._data_dir / "fsync-probe"
+        started = time.perf_counter()
+        try:
+            file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                os.pwrite(file, bytes(4096), 0)
+                os.fsync(file)
+            finally:
+                os.close(file)
+        except OSError:
+            return WORST_MS
+        return min(WORST_MS, 1000 * (time.perf_counter() - started))
 
 
 def _loads() -> dict[str, float]:

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from nodes.adapters.probe import CapabilityProbe
 from nodes.capabilities import WEIGHTS, score_parts, total
 from nodes.heartbeat import Heartbeat
 from nodes.leadership import Peer
 from server.agent.node import Node
 from server.config import Settings
+
+MEASURE_S = 5.0
+
+
+async def measure(node: Node, probe: CapabilityProbe) -> None:
+    """Measure for ever what this node can tell of itself."""
+    while True:
+        measured = await asyncio.to_thread(probe.measure)
+        latency_ms = node.leadership.peer_latency_ms
+        if latency_ms is not None:
+            measured["peer_latency_ms"] = latency_ms
+        measured["models"] = node.bridge.names()
+        node.capabilities = measured
+        await asyncio.sleep(MEASURE_S)
 
 
 def own_peer(settings: Settings) -> Peer:

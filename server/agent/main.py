@@ -35,7 +35,7 @@ from context.items import Batch
 from context.types import Types
 from nodes.adapters.lease_local import LocalLease
 from nodes.adapters.parent import announce_ready, announce_refused
-from nodes.adapters.probe import HealthProbe, capabilities
+from nodes.adapters.probe import CapabilityProbe, HealthProbe
 from nodes.errors import NodeError
 from server.agent import (
     ai_calls,
@@ -47,6 +47,7 @@ from server.agent import (
     ticket_calls,
 )
 from server.agent.backtests import Backtests
+from server.agent.cluster import measure
 from server.agent.ipc_server import IpcServer
 from server.agent.keeping import keep
 from server.agent.metrics import AgentMetrics
@@ -124,7 +125,7 @@ def build_node(settings: Settings, part: Part) -> Node:
         metrics=metrics,
         leadership=part.leadership,
         follows=part.follows,
-        capabilities=capabilities(settings.data_dir),
+        capabilities=CapabilityProbe(settings.data_dir).measure(),
         code=code_version(),
         tokenizers={
             model: load_tokenizer(Path(path)) for model, path in settings.tokenizers.items()
@@ -212,6 +213,7 @@ async def _serve(node: Node, part: Part, webhooks: Webhooks, stopped: asyncio.Ev
     announce_ready(f"term {node.term}")
     start_sources(node, HealthProbe(node.settings.node_id, node.settings.data_dir))
     node.spawn(while_leading(node.leadership, webhooks.run))
+    node.spawn(measure(node, CapabilityProbe(node.settings.data_dir)))
     node.spawn(node.chain.run())
     node.spawn(follow(node))
     node.spawn(keep(node))

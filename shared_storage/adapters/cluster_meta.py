@@ -37,7 +37,7 @@ async def read_meta(client: Client, replicas: int) -> ClusterMeta | None:
     except KeyNotFoundError:
         return None
     except (TimeoutError, nats.errors.Error, APIError, OSError) as exc:
-        raise StreamDown(f"no majority of engines answers yet ({exc!r})") from exc
+        raise StreamDown(f"no majority of engines answers yet ({_why(exc)})") from exc
     return msgspec.json.decode(entry.value or b"", type=ClusterMeta)
 
 
@@ -48,7 +48,7 @@ async def found(client: Client, replicas: int, meta: ClusterMeta) -> bool:
     except KeyWrongLastSequenceError:
         return False
     except (TimeoutError, nats.errors.Error, APIError, OSError) as exc:
-        raise StreamDown(f"no majority of engines answers ({exc!r})") from exc
+        raise StreamDown(f"no majority of engines answers ({_why(exc)})") from exc
     return True
 
 
@@ -58,7 +58,12 @@ async def finish(client: Client, replicas: int, meta: ClusterMeta) -> None:
     try:
         await (await _bucket(client, replicas)).put(_KEY, msgspec.json.encode(done))
     except (TimeoutError, nats.errors.Error, APIError, OSError) as exc:
-        raise StreamDown(f"no majority of engines answers ({exc!r})") from exc
+        raise StreamDown(f"no majority of engines answers ({_why(exc)})") from exc
+
+
+def _why(exc: Exception) -> str:
+    """What the engine said, such as that there are fewer engines than replicas."""
+    return str(exc.description) if isinstance(exc, APIError) else repr(exc)
 
 
 async def _bucket(client: Client, replicas: int) -> KeyValue:

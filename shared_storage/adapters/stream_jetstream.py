@@ -101,10 +101,9 @@ class JetStream:
     async def _append(self, message: bytes, expected: int) -> int:
         if not self._client.is_connected:  # else the client keeps it, to send it some day
             raise StreamDown("the engine is not connected; nothing was stored")
-        headers = {"Nats-Expected-Last-Sequence": str(expected)}
         try:
             stored = await self._while_connected(
-                self._js.publish(self._name, message, headers=headers)
+                self._js.publish(self._name, message, headers=self._headers(expected))
             )
         except APIError as exc:
             if exc.err_code == _WRONG_LAST_SEQUENCE:
@@ -116,6 +115,10 @@ class JetStream:
             raise OutcomeUnknown(f"the engine did not answer ({exc!r})") from exc
         await self._client.publish(self._hint, str(stored.seq).encode())
         return int(stored.seq)
+
+    @staticmethod
+    def _headers(expected: int) -> dict[str, str]:
+        return {"Nats-Expected-Last-Sequence": str(expected)}
 
     async def _while_connected(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for an answer, but not for one that a broken connection cannot bring."""

@@ -8,7 +8,8 @@ at the end, and what each subscriber was given. `violations` lists every broken 
 * a batch without an acknowledgement is there once and in one piece, or not at all;
 * nothing else is there;
 * a repeat of an idempotency key is given the first answer again;
-* terms never fall along the log, and no two nodes lead in one term;
+* terms never fall along the log, no two nodes lead in one term, and nothing is appended under a
+  term once a later one has begun;
 * every copy of the log is the same;
 * a subscriber is given every item of the log once, in order, with the log's content, or is told
   exactly which are missing.
@@ -55,7 +56,8 @@ class History:
 
     `sent`: contents of each batch by idempotency key. `log`: by ascending offset, as read back.
     `subscribers`: what each one was given, from offset 0 on, in the order of arrival. `copies`: the
-    log as other nodes have it. `reigns`: a term and who said that it leads in it.
+    log as other nodes have it. `reigns`: a term and who said that it leads in it. `begun`: the term
+    that had begun, for certain, before a batch was appended.
     """
 
     sent: dict[str, Sequence[Hashable]] = field(default_factory=dict)
@@ -64,6 +66,7 @@ class History:
     subscribers: dict[str, list[Seen | Missed]] = field(default_factory=dict)
     copies: dict[str, list[Seen]] = field(default_factory=dict)
     reigns: set[tuple[int, str]] = field(default_factory=set)
+    begun: dict[str, int] = field(default_factory=dict)
 
 
 def violations(history: History) -> list[str]:
@@ -150,6 +153,9 @@ def _reigns(history: History) -> Iterator[str]:
     for term, node in sorted(history.reigns):
         if leaders.setdefault(term, node) != node:
             yield f"both {leaders[term]} and {node} lead in term {term}"
+    for ack in history.acks:
+        if ack.term < (begun := history.begun.get(ack.key, 0)):
+            yield f"{ack.key} is stored under term {ack.term} after {begun} has begun"
     newest = 0
     for ack in sorted(history.acks, key=lambda ack: ack.first_offset):
         if ack.term < newest:

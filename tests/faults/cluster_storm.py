@@ -17,9 +17,9 @@ import requests
 
 from tests.cluster import Cluster
 from tests.faults.checker import History, violations
-from tests.faults.cluster_faults import FAULTS
+from tests.faults.cluster_faults import FAULTS, frozen
 from tests.faults.producers import Mischief, Producers
-from tests.faults.storm import MISCHIEF, contents
+from tests.faults.storm import MISCHIEF, contents, send_all
 from tests.faults.subscribers import SocketIoSubscriber, SseSubscriber, Subscriber, read_log
 from tests.node_process import Api
 
@@ -126,6 +126,32 @@ def run(
     gc.collect()  # sockets of refused connections: `leaky_client` holds until the test's end only
     found, seconds = violations(history), time.monotonic() - started
     return Outcome(history, found, Counter(faults), producers.told, seconds, seed)
+
+
+def late_write(cluster: Cluster, *, between: bool) -> History:
+    """A leader stands still with a request in its hands, and wakes up when another one leads.
+
+    The new leader writes something meanwhile, or nothing (`between`).
+    """
+    old = cluster.leader()
+    rest = [n for n in range(len(cluster.nodes)) if n != old]
+    bodies = dict(zip(("first", "late", "between"), bodies_of(3).values(), strict=True))
+    history = History(contents(bodies), send_all(cluster[old], {"first": bodies["first"]}))
+    term = history.acks[0].term
+    late = Producers(cluster[old].port, {"late": bodies["late"]}, threads=1, seed=1)
+    try:
+        with frozen(cluster[old]):
+            late.start()
+            new = cluster.leader(among=rest, above=term)
+            history.begun["late"] = cluster.told(new)["term"]
+            if between:
+                history.acks += send_all(cluster[new], {"between": bodies["between"]})
+        late.wait(1)
+    finally:
+        late.stop()
+    history.acks += late.acks
+    _read_back(cluster, history, {})
+    return history
 
 
 def _read_back(cluster: Cluster, history: History, subscribers: Mapping[str, Subscriber]) -> None:

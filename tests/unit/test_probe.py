@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from nodes.adapters.probe import GpuReader, HealthProbe, capabilities
+from nodes.adapters.probe import CapabilityProbe, GpuReader, HealthProbe
 
 SMI = """#!/bin/sh
 echo '0, NVIDIA H200, 143771, 2048, 37, 41'
@@ -87,7 +87,7 @@ def test_gpus_are_reported_with_what_is_known(smi: Path, tmp_path: Path) -> None
     assert second["name"] == "Tesla T4, rev 2"
     assert "percent" not in second
     assert "temperature" not in second
-    gpu = capabilities(tmp_path)["gpus"][0]
+    gpu = CapabilityProbe(tmp_path).measure()["gpus"][0]
     assert gpu == {"name": "NVIDIA H200", "memory_bytes": 143771 * 2**20}
 
 
@@ -104,7 +104,7 @@ def test_a_broken_nvidia_smi_means_no_gpu(smi: Path, tmp_path: Path) -> None:
 
 
 def test_capabilities(tmp_path: Path) -> None:
-    found = capabilities(tmp_path)
+    found = CapabilityProbe(tmp_path).measure()
     assert found["cores"] == psutil.cpu_count()
     assert found["memory_bytes"] > 0
     assert found["disk_free_bytes"] > 0

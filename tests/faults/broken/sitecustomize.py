@@ -108,7 +108,52 @@ def send_after_a_refusal(module: Any) -> None:
     )
 
 
+def no_fence(module: Any) -> None:
+    """A new leader reads to the end of the stream, but leaves no mark there."""
+
+    def broken(self: Any, term: int) -> None:
+        with self.lock:
+            self._to_tail()
+            self.term = term
+
+    module.Replica.fence = broken
+
+
+def no_expected_sequence(module: Any) -> None:
+    """Messages are appended wherever the stream ends; what came before is read afterwards."""
+    replica, stream = module.Replica, "shared_storage.adapters.stream_jetstream"
+
+    def put(self: Any, message: Any) -> bool:
+        client = sys.modules[stream].JetStream
+        whole = client._headers
+        client._headers = lambda *_: {}
+        try:
+            sequence = self.stream.append(module.encode(message), expected=0)
+        finally:
+            client._headers = whole
+        while self.applied < sequence:
+            for each, data in self.stream.read(self.applied):
+                self._apply(each, data)
+        return True
+
+    replica._put = put
+
+
+def acknowledge_before_the_engine(module: Any) -> None:
+    """Answers do not wait for the majority."""
+    whole, under_way = module.JetStream._append, []
+
+    async def broken(self: Any, message: bytes, expected: int) -> int:
+        under_way.append(module.asyncio.ensure_future(whole(self, message, expected)))
+        return expected + 1
+
+    module.JetStream._append = broken
+
+
 _MODULES = {
+    no_fence: "shared_storage.adapters.replica",
+    no_expected_sequence: "shared_storage.adapters.replica",
+    acknowledge_before_the_engine: "shared_storage.adapters.stream_jetstream",
     acknowledge_before_commit: "context.adapters.log_sqlite",
     never_sync: "context.adapters.log_sqlite",
     forget_keys: "context.adapters.log_sqlite",
