@@ -14,6 +14,8 @@ ContextError
 ├── StorageFull        507  the node's disk
 ├── FencedOut          409  this node: a newer leader has written
 ├── ForeignHistory     409  the operator: this node's items are of another log than the cluster's
+├── Behind             503  this node: it has not applied what the caller wants to see
+├── NotLeader          503  this node: it was taken for the leader, and is not
 ├── NoLeader           503  the cluster: no node leads now; nothing was stored
 ├── OutcomeUnknown     503  the cluster: the write may or may not have been stored
 └── NoMajority         503  the cluster: nothing was stored
@@ -138,6 +140,22 @@ class ForeignHistory(ContextError):
 
     code = "foreign_history"
     status = 409
+
+
+class Behind(ContextError):
+    """This node has not applied the item that the caller wants to see; another may have."""
+
+    code = "behind"
+    status = 503
+    retryable = True
+
+
+class NotLeader(ContextError):
+    """Another node took this one for the leader; nothing was done."""
+
+    code = "not_leader"
+    status = 503
+    retryable = True
 
 
 class NoLeader(ContextError):

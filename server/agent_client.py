@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from server import ipc
-from server.ipc import Answer, FeedBatch, Request
+from server.ipc import Answer, FeedBatch, Led, Request
 from server.logs import request_id
 
 MAX_CONNECTIONS = 256
@@ -26,6 +26,7 @@ TIMEOUT_S = 75.0  # above the longest deadline that a search or decision may ask
 
 _answer = msgspec.msgpack.Decoder(Answer).decode
 _batch = msgspec.msgpack.Decoder(FeedBatch).decode
+_led = msgspec.msgpack.Decoder(Led).decode
 
 
 class AgentUnavailable(Exception):
@@ -75,15 +76,22 @@ class AgentClient:
 
     def feed(self, after: int) -> Iterator[FeedBatch]:
         """Every batch after an offset, for ever; raises AgentUnavailable when the agent goes."""
+        yield from map(_batch, self._frames("feed", {"after": after}))
+
+    def leadership(self) -> Iterator[Led]:
+        """Who leads, now and at every change; raises AgentUnavailable when the agent goes."""
+        yield from map(_led, self._frames("leadership", {}))
+
+    def _frames(self, method: str, params: dict[str, Any]) -> Iterator[bytearray]:
         with contextlib.closing(self._connect()) as sock:
             sock.settimeout(None)
-            sock.sendall(ipc.pack(Request("feed", {"after": after})))
+            sock.sendall(ipc.pack(Request(method, params)))
             while True:
                 try:
                     payload = _receive(sock)
                 except OSError as exc:
                     raise AgentUnavailable(f"the agent's feed ended: {exc}") from exc
-                yield _batch(payload)
+                yield payload
 
     def _connection(self) -> socket.socket:
         while self._idle:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import http
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from prometheus_client import Histogram
@@ -39,10 +39,13 @@ class Express:
         in_flight: InFlight,
         requests: Histogram,
         max_bytes: int,
+        stamp: Callable[[], dict[str, str]],
     ) -> None:
-        """`requests` counts by method, endpoint and status; larger bodies are Flask's to refuse."""
+        """`requests` counts by method, endpoint and status; larger bodies are Flask's to refuse;
+        `stamp` makes the headers that tell the node and how far it is.
+        """
         self._app, self._agent, self._in_flight = app, agent, in_flight
-        self._requests, self._max_bytes = requests, max_bytes
+        self._requests, self._max_bytes, self._stamp = requests, max_bytes, stamp
         self._calls = {
             each.path: (each.call, each.endpoint)
             for each in operations
@@ -63,6 +66,8 @@ class Express:
             self._in_flight.leave()
         took = time.perf_counter() - started
         self._requests.labels("POST", endpoint, answer.status).observe(took)
+        if "Context-Node" not in answer.headers:
+            answer.headers |= self._stamp()
         headers = [
             *answer.headers.items(),
             ("X-Request-Id", request_id),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, cast
 
 from flask import Flask, Response, current_app, g, request
@@ -14,6 +15,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from werkzeug.exceptions import HTTPException
 
+from nodes.proof import Proofs
 from server import problems, websocket
 from server.agent_client import AgentClient
 from server.api import ai, context, export, health, nodes, openapi, tensors, webhooks
@@ -26,11 +28,15 @@ from server.delivery_metrics import DeliveryMetrics
 from server.express import Express
 from server.fanout import Fanout, Limits
 from server.gate import Gate
+from server.gateway import Gateway
 from server.inflight import InFlight, Stopping
+from server.lead import Lead
 from server.live import LiveFeed
 from server.logs import serving, usable_id
+from server.passing import Passing
 from server.poll import Polls
 from server.realtime import FastJson, Realtime
+from server.routing import Routes
 from server.siblings import Siblings
 from server.sse import HEARTBEAT_S, EventStreams
 
@@ -64,7 +70,7 @@ class WebMetrics:
 
 
 def create_app(
-    settings: Settings, agent: AgentClient, feed: LiveFeed, siblings: Siblings
+    settings: Settings, agent: AgentClient, feed: LiveFeed, siblings: Siblings, lead: Lead
 ) -> tuple[Flask, SocketIO]:
     """Build the application; nothing runs until it is served."""
     app = Flask("server", static_folder=None)
@@ -78,7 +84,11 @@ def create_app(
         polls=Polls(metrics.registry),
         in_flight=InFlight(),
         siblings=siblings,
+        stamp=partial(feed.stamp, settings.node_id),
     )
+    proofs = Proofs(settings.cluster_secret) if settings.peers else None
+    most = settings.ingest_queue_mb << 20
+    passing = Passing(lead, settings.node_id, proofs, metrics.registry, most)
     poller = Poller(settings.async_mode)
     limits = Limits(settings.max_delay_ms, settings.max_lag_items, settings.stall_s)
     fanout = Fanout(feed, poller, limits, DeliveryMetrics(metrics.registry))
@@ -113,14 +123,19 @@ def create_app(
         http_compression=False,
         ping_interval=PING_S,
     )
-    realtime = Realtime(socketio, agent, feed, fanout)
+    realtime = Realtime(socketio, agent, feed, fanout, passing)
+    lead.on_change(realtime.tell_leader)
     websocket.install(socketio.server.eio, poller, pings, realtime.upgraded)
     in_flight: InFlight = app.extensions["in_flight"]
     limit = settings.max_body_bytes
-    inner = Express(app.wsgi_app, operations, agent, in_flight, metrics.requests, limit)
+    stamp = app.extensions["stamp"]
+    inner = Express(app.wsgi_app, operations, agent, in_flight, metrics.requests, limit, stamp)
+    gateway = Gateway(
+        inner, Routes(operations), passing, feed, stamp, in_flight, metrics.requests, limit
+    )
     engine = socketio.server.eio
     engine.generate_id = siblings.named(engine.generate_id)
-    gate = Gate(inner, settings, lambda ticket: _redeem(agent, ticket))
+    gate = Gate(gateway, settings, lambda ticket: _redeem(agent, ticket), proofs)
     app.wsgi_app = siblings.relaying(gate)  # type: ignore[method-assign]
     return app, socketio
 
@@ -147,6 +162,8 @@ def _finish(response: Response) -> Response:
     metrics: WebMetrics = app_metrics()
     metrics.requests.labels(request.method, endpoint, response.status_code).observe(took)
     response.headers["X-Request-Id"] = g.request_id
+    if request.path.startswith("/api/") and "Context-Node" not in response.headers:
+        response.headers.update(current_app.extensions["stamp"]())
     response.headers["X-Content-Type-Options"] = "nosniff"
     log.debug(
         "request",

@@ -8,17 +8,20 @@ Stands before Flask and Socket.IO alike, so that no route and no transport is fo
 * A page's `Origin` must be this node, or be listed in `cors_origins`. Programs send none.
 * Where an `api_token` is set, calls bring it as a bearer token (RFC 6750). What cannot send headers
   (`EventSource`, a browser's WebSocket) brings a ticket instead: good once, for seconds.
+* A call that another node of the cluster passes on was let in there, and proves that it was.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+import time
 from collections.abc import Callable, Iterable
 from hmac import compare_digest
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlencode
 
+from nodes.proof import HEADER, SIGNED, BadProof, Passed, Proof, Proofs
 from server import problems
 from server.config import Settings
 
@@ -34,6 +37,8 @@ EXPOSED = (
 OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs"})  # without a token
 OPEN_BELOW = ("/docs/", "/dashboard/static/")
 SOCKET_IO = "/socket.io"
+PROOF = "context.proof"  # in the WSGI environment: what a call that was passed on proves
+_FORWARDED = f"HTTP_{HEADER.upper().replace('-', '_')}"
 BY_TICKET = ("/api/context/stream", "/api/context/export", SOCKET_IO)
 
 
@@ -85,9 +90,15 @@ def is_known_host(host: str, names: Iterable[str]) -> bool:
 class Gate:
     """A WSGI application before another: lets requests pass, or answers with a problem."""
 
-    def __init__(self, app: Any, settings: Settings, redeem: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        app: Any,
+        settings: Settings,
+        redeem: Callable[[str], bool],
+        proofs: Proofs | None = None,
+    ) -> None:
         """`redeem` takes a ticket and tells whether it was good; it may raise a domain error."""
-        self._app = app
+        self._app, self._proofs = app, proofs
         self._names = host_names(settings, socket.gethostname())
         self._origins = frozenset(settings.cors_origins)
         self._token = settings.api_token.encode()
@@ -111,7 +122,10 @@ class Gate:
         return self._app(environ, with_cors)
 
     def _admit(self, environ: Environ) -> Headers:
-        """Headers for a page of a listed site; raises Refused."""
+        """Headers for a page of a listed site; raises Refused, BadProof."""
+        if _FORWARDED in environ:
+            environ[PROOF] = self._prove(environ)
+            return []
         host = environ.get("HTTP_HOST")
         if host is not None and _is_browser(environ) and not is_known_host(host, self._names):
             raise UnknownHost(f"this node is not {host[:100]}; see allowed_hosts")
@@ -119,6 +133,20 @@ class Gate:
         if not _is_preflight(environ):  # which never carries the token
             self._authorise(environ)
         return cors
+
+    def _prove(self, environ: Environ) -> Proof:
+        """What a call that was passed on proves; its body is compared where it is read."""
+        if self._proofs is None or not environ["PATH_INFO"].startswith("/api/"):
+            raise BadProof("nobody passes this call on to this node")
+        names = {name: name.upper().replace("-", "_") for name in SIGNED}
+        names = {k: v if k == "Content-Type" else f"HTTP_{v}" for k, v in names.items()}
+        what = Passed(
+            environ["REQUEST_METHOD"],
+            environ["PATH_INFO"],
+            environ.get("QUERY_STRING", ""),
+            {name: environ[key] for name, key in names.items() if key in environ},
+        )
+        return self._proofs.check(environ[_FORWARDED], what, now=time.time())
 
     def _cors(self, environ: Environ, host: str | None) -> Headers:
         origin = environ.get("HTTP_ORIGIN")

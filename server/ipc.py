@@ -2,7 +2,7 @@
 
 A frame is a 4-byte big-endian length and a msgpack array. The web process asks
 `[method, params, body]`; the agent answers `[status, headers, body]`. One connection carries one
-exchange at a time; `feed` turns a connection into a stream of frames from the agent.
+exchange at a time; `feed` and `leadership` turn a connection into a stream of the agent's frames.
 """
 
 from __future__ import annotations
@@ -39,6 +39,15 @@ class FeedBatch(msgspec.Struct, array_like=True):
     ingested_at: float
     term: int
     text: bytes
+
+
+class Led(msgspec.Struct, array_like=True, frozen=True):
+    """Who leads, as the agent sees it; `id` and `url` are empty where nobody does."""
+
+    id: str = ""
+    url: str = ""
+    term: int = 0
+    here: bool = False  # this node leads, and has applied all that earlier leaders wrote
 
 
 class FrameTooLarge(Exception):

@@ -68,6 +68,10 @@ class LiveFeed:
         """Offset of the newest item that has come here."""
         return self._ring.newest
 
+    def stamp(self, node_id: str) -> dict[str, str]:
+        """Headers that tell which node answers, and from how much."""
+        return {"Context-Node": node_id, "Context-Applied": f"{self.epoch}:{self.newest}"}
+
     def after(self, offset: int) -> Sequence[Entry] | None:
         """See `Ring.after`."""
         with self._changed:

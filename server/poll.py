@@ -14,7 +14,6 @@ from prometheus_client import CollectorRegistry, Gauge
 from context.errors import RateLimited
 from context.items import Cursor
 from context.request import parse_poll
-from server.api.operations import ROUTING
 from server.live import Delivery, Gap, LiveFeed, Subscription
 
 MAX_POLLS = 2000  # waiting in one web process; each holds a green thread and a connection
@@ -44,8 +43,7 @@ def poll() -> Response:
     """Items that follow a cursor: at once where there are some, else when they come."""
     feed: LiveFeed = current_app.extensions["live_feed"]
     in_flight = current_app.extensions["in_flight"]
-    args = {name: value for name, value in request.args.items() if name not in ROUTING}
-    asked = parse_poll(args)
+    asked = parse_poll(request.args.to_dict())
     with current_app.extensions["polls"].one():
         subscription = Subscription(feed, asked.stream())
         found = wait(subscription, asked.wait_s, stopping=lambda: in_flight.draining)

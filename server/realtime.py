@@ -20,7 +20,9 @@ from server.connections import REFUSED, TAKEN
 from server.fanout import Fanout
 from server.forms import Emitted, Form, SocketIo
 from server.groups import Follower, Home
+from server.ipc import Led
 from server.live import LiveFeed
+from server.passing import Call, Passing
 from server.websocket import Session
 
 log = logging.getLogger(__name__)
@@ -79,11 +81,18 @@ class Emitter:
 class Realtime:
     """Handlers of the default namespace."""
 
-    def __init__(self, socketio: SocketIO, agent: AgentClient, feed: LiveFeed, fanout: Fanout):
+    def __init__(
+        self,
+        socketio: SocketIO,
+        agent: AgentClient,
+        feed: LiveFeed,
+        fanout: Fanout,
+        passing: Passing,
+    ):
         self._io, self._agent, self._feed, self._fanout = socketio, agent, feed, fanout
+        self._passing = passing
         self._subscriptions: dict[str, dict[str, tuple[Follower, LiveRequest]]] = {}
         self._asked: dict[str, int] = {}  # how many subscriptions a connection has ever asked for
-        self._term = 0  # of the leader last told
         for name in ("subscribe", "unsubscribe", "ingest", "search", "decide"):
             socketio.on_event(name, _acknowledged(getattr(self, f"_{name}")))
         socketio.on_event("connect", self._connect)
@@ -99,7 +108,7 @@ class Realtime:
 
     def _connect(self, auth: Any = None) -> None:
         self._subscriptions[_sid()], self._asked[_sid()] = {}, 0
-        self._tell_leader(to=_sid())
+        self._io.emit("leader", _leader(self._passing.led), to=_sid())
 
     def _disconnect(self, *_: Any) -> None:
         self._asked.pop(_sid(), None)
@@ -139,35 +148,36 @@ class Realtime:
         return {"subscription": name}
 
     def _ingest(self, asked: Any = None) -> dict[str, Any]:
-        json = {"content_type": "application/json"}
-        answer: dict[str, Any] = self._agent.json("ingest", json, msgspec.json.encode(asked))
-        return answer
+        return self._at_leader("ingest", "/api/context/ingest", msgspec.json.encode(asked))
 
     def _search(self, asked: Any = None) -> dict[str, Any]:
         answer: dict[str, Any] = self._agent.json("search", {}, msgspec.json.encode(asked or {}))
         return answer
 
     def _decide(self, asked: Any = None) -> dict[str, Any]:
-        answer: dict[str, Any] = self._agent.json(
-            "decide", {"caller": request.remote_addr or ""}, msgspec.json.encode(asked or {})
-        )
-        return answer
+        return self._at_leader("decide", "/api/context/ai/decide", msgspec.json.encode(asked or {}))
+
+    def _at_leader(self, name: str, path: str, body: bytes) -> dict[str, Any]:
+        """The answer of whoever leads to what REST calls `path`."""
+        params = {"content_type": "application/json", "caller": request.remote_addr or ""}
+        headers = {"Content-Type": "application/json"}
+        if "Authorization" in request.headers:
+            headers["Authorization"] = request.headers["Authorization"]
+        call = Call("POST", path, "", headers, body, params["caller"])
+        answer = self._passing.reach(call, lambda: self._agent.call(name, params, body))
+        document: dict[str, Any] = msgspec.json.decode(answer.body)
+        if answer.status >= 400:
+            raise CallFailed(document)
+        return document
 
     # --- pushing ---
 
-    def _tell_leader(self, **to: str) -> None:
-        """Tell one connection, or all. An agent on its way back is told of by its first batch."""
-        with contextlib.suppress(AgentUnavailable, CallFailed):
-            nodes = self._agent.json("nodes")
-            node = next(node for node in nodes["nodes"] if node["id"] == nodes["leader"])
-            leader = {"id": node["id"], "url": node["url"], "term": nodes["term"]}
-            self._io.emit("leader", leader, **to)
-            self._term = nodes["term"]
+    def tell_leader(self, led: Led) -> None:
+        """Tell everybody who leads now."""
+        self._io.emit("leader", _leader(led))
 
     def _announce(self, batch: Batch) -> None:
-        """Tell everybody of the consensus' decisions, an emergency stop and a new term, unasked."""
-        if batch.term > self._term:
-            self._tell_leader()
+        """Tell everybody of the consensus' decisions and of an emergency stop, unasked."""
         for line in _lines_with(b'"model":"consensus"', batch.text):
             if line.startswith(b'{"type":"ai_decision"'):
                 self._io.emit("decision", msgspec.json.decode(line)["data"])
@@ -175,6 +185,10 @@ class Realtime:
             # Such an item only says when to look: anybody may store one.
             with contextlib.suppress(AgentUnavailable, CallFailed):
                 self._io.emit("emergency_stop", self._agent.json("control"))
+
+
+def _leader(led: Led) -> dict[str, Any]:
+    return {"id": led.id or None, "url": led.url or None, "term": led.term}
 
 
 def _lines_with(mark: bytes, text: bytes) -> Iterator[bytes]:

@@ -22,6 +22,7 @@ from functools import partial
 
 from server.agent_client import AgentClient, AgentUnavailable
 from server.factory import create_app
+from server.lead import Lead
 from server.live import LiveFeed
 from server.paths import agent_socket, web_socket
 from server.siblings import Siblings
@@ -46,9 +47,11 @@ def main() -> None:
     feed = LiveFeed(agent, runtime.offload(settings.async_mode))
     _wait_for(agent)
     feed.start()
+    lead = Lead(agent)
+    lead.start()
     number = int(os.environ.get(WEB_WORKER, "0"))
     siblings = Siblings(number, settings.web_workers, partial(web_socket, settings))
-    app, _ = create_app(settings, agent, feed, siblings)
+    app, _ = create_app(settings, agent, feed, siblings, lead)
     if several:
         metrics = app.extensions["web_metrics"].registry
         runtime.serve_beside(siblings.private(app, metrics), siblings.listen())

@@ -14,7 +14,7 @@ import msgspec
 from context.errors import ContextError
 from server import ipc, problems
 from server.agent.node import Node, NotReady
-from server.ipc import Answer, FeedBatch, Request
+from server.ipc import Answer, FeedBatch, Led, Request
 from server.logs import serving
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,8 @@ class IpcServer:
                 request = _decode(await reader.readexactly(size))
                 if request.method == "feed":
                     await self._feed(int(request.params["after"]), writer)
+                if request.method == "leadership":
+                    await self._leadership(writer)
                 writer.write(ipc.pack(await self._answer(request)))
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
@@ -66,6 +68,9 @@ class IpcServer:
                 answer = await self._called(request)
             except Exception as exc:  # whatever a call raises becomes a problem; the node goes on
                 answer = problems.answer(problems.describe(exc))
+        # On problems too: who asks several nodes wants to know which one is behind.
+        answer.headers["Context-Node"] = self._node.settings.node_id
+        answer.headers["Context-Applied"] = self._node.cursor(self._node.snapshot().newest)
         took = time.perf_counter() - started
         self._node.metrics.calls.labels(request.method, answer.status).observe(took)
         return answer
@@ -74,10 +79,23 @@ class IpcServer:
         node = self._node
         if node.not_ready and request.method not in ALWAYS:
             raise NotReady(f"this node is not ready: {node.not_ready}")
-        answer = await self._calls[request.method](node, request)
-        answer.headers["Context-Node"] = node.settings.node_id
-        answer.headers["Context-Applied"] = node.cursor(node.snapshot().newest)
-        return answer
+        return await self._calls[request.method](node, request)
+
+    async def _leadership(self, writer: asyncio.StreamWriter) -> None:
+        """Tell who leads, at once and at every change, for ever."""
+        leadership, told = self._node.leadership, None
+
+        def now() -> Led:
+            leader, leading = leadership.leader, leadership.leading
+            named = (leader.id, leader.url) if leader else ("", "")
+            return Led(*named, leadership.term, leading)
+
+        while True:
+            async with leadership.changed:
+                await leadership.changed.wait_for(lambda: now() != told)  # noqa: B023
+                told = now()
+            writer.write(ipc.pack(told))
+            await writer.drain()
 
     async def _feed(self, after: int, writer: asyncio.StreamWriter) -> None:
         """Send every batch after an offset, for ever: from the log first, then as they come.

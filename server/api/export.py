@@ -11,7 +11,7 @@ import msgspec
 from flask import Response, current_app, request
 
 from server.agent_client import AgentClient, AgentUnavailable
-from server.api.operations import FILTERS, ROUTING, TIMES, Operation, Param
+from server.api.operations import FILTERS, TIMES, Operation, Param
 from server.export_frames import ExportPiece, ExportStart
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class ExportCut(ConnectionError):
 def export() -> Response:
     """Everything that passes, oldest first, up to what is newest at the call."""
     agent: AgentClient = current_app.extensions["agent"]
-    args = {name: value for name, value in request.args.items() if name not in ROUTING}
+    args = request.args.to_dict()
     types = request.args.getlist("types")
     if types:
         args["types"] = ",".join(types)

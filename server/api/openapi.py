@@ -10,8 +10,13 @@ import msgspec
 from flask import Blueprint, jsonify
 from flask_swagger_ui import get_swaggerui_blueprint
 
-from server.api.operations import Operation
+from server.api.operations import Operation, Param
+from server.routing import Place, place_of
 
+_ROUTING = (
+    Param("consistency", "`leader`: what the leader has, rather than this node's copy"),
+    Param("min_cursor", "cursor: wait, for seconds at most, until this node has that item"),
+)
 _PROBLEM = {
     "type": "object",
     "required": ["type", "title", "status", "detail", "code", "retryable"],
@@ -100,9 +105,13 @@ def _parameters(op: Operation) -> list[dict[str, Any]]:
             "description": param.about,
             "schema": {"type": param.kind},
         }
-        for param in op.params
+        for param in (*op.params, *(_ROUTING if _is_routed(op) else ()))
     ]
     return in_path + others
+
+
+def _is_routed(op: Operation) -> bool:
+    return op.path.startswith("/api/") and place_of(op) is not Place.LEADER
 
 
 def _content(op: Operation) -> dict[str, Any]:

@@ -58,7 +58,6 @@ TIMES = (
     Param("since", "only event times from here on (unix seconds)", "number"),
     Param("until", "only event times up to here (unix seconds)", "number"),
 )
-ROUTING = frozenset({"consistency", "min_cursor"})
 HEADERS = {
     "Idempotency-Key": "idempotency_key",
     "Content-Type": "content_type",
@@ -84,8 +83,7 @@ def _forwarder(operation: Operation) -> Callable[..., Response]:
 
     def view(**path: Any) -> Response:
         agent: AgentClient = current_app.extensions["agent"]
-        # `consistency` and `min_cursor` say which node may answer; a single node is always current.
-        args = {k: v for k, v in request.args.items() if k not in ROUTING}
+        args = request.args.to_dict()
         unknown = next(iter(args.keys() - known), None)
         if unknown is not None:
             listed = ", ".join(sorted(known)) or "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from context.errors import RateLimited
+from nodes.proof import Passed, Proofs
 from server.agent.tickets import MAX_TICKETS, TICKET_S, Tickets
 from server.config import SettingsError, load
 from server.gate import Gate, host_names, is_known_host
@@ -36,7 +38,7 @@ def knock(
     )
 
 
-def gate(**settings: Any) -> Gate:
+def gate(proofs: Proofs | None = None, **settings: Any) -> Gate:
     tickets = {"good"}
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -48,7 +50,7 @@ def gate(**settings: Any) -> Gate:
         tickets.discard(ticket)
         return found
 
-    return Gate(app, load(settings, {}), redeem)
+    return Gate(app, load(settings, {}), redeem, proofs)
 
 
 @pytest.mark.parametrize(
@@ -177,3 +179,17 @@ def test_a_wrong_token_setting_is_not_repeated() -> None:
     with pytest.raises(SettingsError, match=r"api_token=\(hidden\) from CONTEXT_API_TOKEN") as told:
         load({}, {"CONTEXT_API_TOKEN": "hunter2"})
     assert "hunter2" not in str(told.value)
+
+
+def test_what_another_node_passes_on_needs_its_signature_and_nothing_else() -> None:
+    proofs = Proofs("a secret of the cluster")
+    what = Passed("GET", "/api/x", "a=1", {})
+    signed = proofs.sign(what, b"", sender="n1", caller="", now=time.time())
+    door = gate(proofs, api_token=TOKEN)
+    status, _, seen = knock(door, query="a=1", context_forwarded=signed)
+    assert (status, seen) == (200, "seen:a=1")
+    assert knock(door, query="a=2", context_forwarded=signed)[0] == 403
+    assert knock(door, path="/socket.io/", query="a=1", context_forwarded=signed)[0] == 403
+    authorised = f"Bearer {TOKEN}"
+    assert knock(door, authorization=authorised, context_forwarded="x")[0] == 403
+    assert knock(gate(), query="a=1", context_forwarded=signed)[0] == 403, "no cluster at all"

@@ -15,6 +15,7 @@ from context.request import LatestRequest, LiveRequest, PollRequest, SearchReque
 from server.agent_client import AgentClient
 from server.config import load
 from server.factory import create_app
+from server.lead import Lead
 from server.live import LiveFeed
 from server.siblings import Siblings
 
@@ -26,7 +27,8 @@ UNDESCRIBED = ("/", "/docs", "/openapi.json", "/static", "/dashboard")
 def app() -> Flask:
     settings = load({"async_mode": "threading", "data_dir": "unused"}, {})
     agent = AgentClient(Path("nowhere.sock"))
-    return create_app(settings, agent, LiveFeed(agent), Siblings(0, 1, lambda _: Path()))[0]
+    siblings = Siblings(0, 1, lambda _: Path())
+    return create_app(settings, agent, LiveFeed(agent), siblings, Lead(agent))[0]
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +155,7 @@ def test_every_promised_call_is_there(document: Json) -> None:
 def test_every_option_of_an_address_is_described(document: Json, path: str, kind: Any) -> None:
     parameters = document["paths"][path]["get"]["parameters"]
     described = {p["name"] for p in parameters if p["in"] == "query"} - {"subscription"}
+    described -= {"consistency", "min_cursor"}  # of every reading
     assert described == set(kind.__struct_fields__) - {"ack"}  # Socket.IO only
 
 
