@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ai_bridge.prediction import choose
-from ai_bridge.weights import Weights, brier, effective, update
+from ai_bridge.weights import Level, brier, substitute
 
 LEAST_CASES = 30  # judged answers below which a report promotes nobody
 BINS = 10
@@ -132,21 +132,16 @@ def _consensus(judged: Sequence[Case]) -> dict[str, float | None]:
 
 def _pooled(cases: Sequence[Case], *, with_it: bool) -> Iterator[float]:
     """Loss of each case under weights learned from the outcomes that were known by then."""
-    weights: Weights = {}
+    level = Level(lambda name: 1.0)
     waiting: list[Case] = []
     for case in cases:
         ripe = [each for each in waiting if (each.known_at or math.inf) <= case.at]
         for each in sorted(ripe, key=lambda one: (one.known_at or 0.0, one.offset)):
-            weights = update(weights, _votes(each, with_it), each.outcome or "")
+            said = _votes(each, with_it)
+            level.learn({name: brier(vote, each.outcome or "") for name, vote in said.items()})
         waiting = [each for each in waiting if (each.known_at or math.inf) > case.at]
         votes = _votes(case, with_it)
-        shares = effective(dict.fromkeys(votes, 1.0), weights)
-        names = next(iter(votes.values()))
-        pool = {
-            name: math.fsum(shares[model] * vote.get(name, 0.0) for model, vote in votes.items())
-            for name in names
-        }
-        yield brier(pool, case.outcome or "")
+        yield brier(substitute(level.shares(votes), votes), case.outcome or "")
         waiting.append(case)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,15 +12,18 @@ import msgspec
 
 from ai_bridge.asking import Asking, Clock, Guard, Seat, ask
 from ai_bridge.breaker import Permit
+from ai_bridge.calibration import Calibration
+from ai_bridge.conformal import DEFAULT_COVERAGE, Cover
 from ai_bridge.consensus import Consensus, pool
 from ai_bridge.errors import ModelExists, NoModels, UnknownModel
+from ai_bridge.experts import Pooled, Rule, counting
 from ai_bridge.ledger import Ledger, Score
 from ai_bridge.ports import Model, Question
 from ai_bridge.record import decision_record
 from ai_bridge.settings import ModelSettings
+from ai_bridge.started import Started
 from ai_bridge.stats import ModelStats
 from ai_bridge.votes import Vote
-from ai_bridge.weights import effective
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class Decision:
     question: Question
     consensus: Consensus
     votes: list[Vote]
+    pooled: Pooled
+    cover: Cover | None
     late: list[asyncio.Task[Vote]] = field(default_factory=list)
 
     def record(
@@ -45,6 +51,8 @@ class Decision:
             decision_id=decision_id,
             context_id=context_id,
             term=term,
+            pooled=self.pooled,
+            cover=self.cover,
         )
 
 
@@ -52,7 +60,8 @@ class Bridge:
     """Many models, one decision.
 
     Not for several threads: use it from one event loop. `ledger` holds what outcomes taught; feed
-    it by `ledger.apply`, in the order of the log.
+    it by `ledger.apply`, in the order of the log. `rule` says whether decisions use what was
+    learned; `coverage` is what the consensus states where nobody asks for another.
     """
 
     def __init__(
@@ -61,7 +70,11 @@ class Bridge:
         settings: Mapping[str, ModelSettings] | None = None,
         *,
         ledger: Ledger | None = None,
+        rule: Rule = "learned",
+        coverage: float = DEFAULT_COVERAGE,
     ) -> None:
+        self.rule: Rule = rule
+        self.coverage = coverage
         self._seats: dict[str, Seat] = {}
         self._cut: set[asyncio.Task[Vote]] = set()
         self.ledger = Ledger() if ledger is None else ledger
@@ -97,6 +110,7 @@ class Bridge:
         min_votes: int | None = None,
         late_s: float = 0.0,
         caller: str = "",
+        coverage: float | None = None,
         clock: Clock,
     ) -> Decision:
         """Ask the enabled models (or those named) and agree on what answered in time.
@@ -110,6 +124,7 @@ class Bridge:
         min_votes : decide as soon as so many have voted; None waits for all
         late_s : seconds after the deadline for which late models may go on (`Decision.late`)
         caller : who asks; free places of a busy model go to the callers in turn
+        coverage : share of decisions whose prediction set is to hold what turns out right
         clock : monotonic seconds, for latencies
 
         Raises
@@ -132,10 +147,13 @@ class Bridge:
         self._cut_after(late, late_s)
         for vote in votes:
             asked[vote.model].stats.note(vote)
-        weighed = self._weigh(votes, asked)
-        if not any(vote.weight > 0 for vote in weighed):
-            raise _nobody(weighed, self._seats)
-        return Decision(question, pool(weighed), weighed, late)
+        votes = [self._completed(vote, asked[vote.model]) for vote in votes]
+        configured = {name: seat.settings.weight for name, seat in asked.items()}
+        pooled = self.ledger.pooled(votes, configured, question.symbols, self.rule)
+        consensus, weighed = _agreed(votes, pooled, self._seats)
+        target = round(self.coverage if coverage is None else coverage, 2)
+        cover = self.ledger.conformal.cover(target)
+        return Decision(question, consensus, weighed, pooled, cover, late)
 
     async def ask(self, name: str, question: Question, *, clock: Clock) -> Vote:
         """One model's vote outside of any decision; what is counted of it stays as it is.
@@ -164,6 +182,11 @@ class Bridge:
         """Every registered model."""
         return list(self._seats)
 
+    def configured(self) -> dict[str, float]:
+        """Configured weight of each model that is enabled."""
+        settings = {name: seat.settings for name, seat in self._seats.items()}
+        return {name: each.weight for name, each in settings.items() if each.enabled}
+
     def models(self, now: float = 0.0) -> list[dict[str, Any]]:
         """Describe every model: settings, learned weight, calibration, health, counts, latency."""
         return [self.describe(name, now) for name in self._seats]
@@ -178,7 +201,11 @@ class Bridge:
             **seat.settings.as_dict(),
             **_guarding(seat, now),
             "learned_weight": self.ledger.weight(name),
-            "calibration": {"brier": score.mean, "outcomes": score.count},
+            "calibration": {
+                "brier": score.mean,
+                "outcomes": score.count,
+                **self.ledger.calibrations.get(name, Calibration()).as_dict(),
+            },
             **seat.stats.as_dict(),
         }
 
@@ -219,9 +246,9 @@ class Bridge:
             names = [name for name, seat in self._seats.items() if seat.settings.enabled]
         return {name: replace(self._seat(name)) for name in names}
 
-    def _start(self, asked: Mapping[str, Seat], asking: Asking) -> _Round:
+    def _start(self, asked: Mapping[str, Seat], asking: Asking) -> Started:
         """Ask all at once; who is known to be dead votes `unavailable` without being asked."""
-        started = _Round(list(asked))
+        started = Started(list(asked))
         now = asking.clock()
         for name, seat in asked.items():
             permit: Permit = "ask"
@@ -250,76 +277,10 @@ class Bridge:
             task.add_done_callback(self._cut.discard)
             task.cancel()
 
-    def _weigh(self, votes: Sequence[Vote], asked: Mapping[str, Seat]) -> list[Vote]:
-        configured = {
-            vote.model: asked[vote.model].settings.weight for vote in votes if vote.status == "ok"
-        }
-        shares = effective(configured, self.ledger.weights)
-        return [
-            msgspec.structs.replace(
-                vote,
-                weight=shares.get(vote.model, 0.0),
-                digest=vote.digest or asked[vote.model].digest,
-            )
-            for vote in votes
-        ]
-
-
-@dataclass(slots=True)
-class _Round:
-    """The models of one question. `dead` gives the reason of those whose breaker is not closed:
-
-    they are not waited for; one of them may be asked all the same, to see whether it is back.
-    """
-
-    asked: list[str]
-    tasks: dict[str, asyncio.Task[Vote]] = field(default_factory=dict)
-    dead: dict[str, str] = field(default_factory=dict)
-
-    async def wait(self, asking: Asking, min_votes: int | None) -> None:
-        """Return when all that count have answered, enough have, or the deadline is there."""
-        trusted = {task for name, task in self.tasks.items() if name not in self.dead}
-        one_by_one = min_votes is not None or self.dead
-        mode = asyncio.FIRST_COMPLETED if one_by_one else asyncio.ALL_COMPLETED
-        await asyncio.sleep(0)  # all begin: one cancelled before could not give its permit back
-        while True:
-            ok = sum(_is_ok(task) for task in self.tasks.values())
-            if min_votes is not None and ok >= min_votes:
-                return
-            waiting = {task for task in trusted if not task.done()}
-            if not waiting and not ok:
-                waiting = set(self.pending())
-            left = asking.deadline - asking.clock()
-            if not waiting or left <= 0:
-                return
-            await asyncio.wait(waiting, timeout=left, return_when=mode)
-
-    def pending(self) -> list[asyncio.Task[Vote]]:
-        """Who has not answered yet."""
-        return [task for task in self.tasks.values() if not task.done()]
-
-    def votes(self, asking: Asking, deadline_s: float) -> list[Vote]:
-        """One vote for each model as it is now, in the order asked."""
-        votes: list[Vote] = []
-        left = asking.deadline - asking.clock()
-        late_ms = 1e3 * (deadline_s - left)
-        late = f"no answer within the deadline of {deadline_s:g} s"
-        if left > 0:
-            late = "not waited for: enough models had voted"
-        for name in self.asked:
-            task = self.tasks.get(name)
-            if task is not None and task.done():
-                votes.append(_counted(task, name))
-            elif name in self.dead:
-                votes.append(Vote(model=name, status="unavailable", reasoning=self.dead[name]))
-            else:
-                late_vote = Vote(model=name, status="timeout", latency_ms=late_ms, reasoning=late)
-                votes.append(late_vote)
-        return votes
-
-
-def _is_ok(task: asyncio.Task[Vote]) -> bool:
-    return task.done() and not task.cancelled() and task.result().status == "ok"
+    def _completed(self, vote: Vote, seat: Seat) -> Vote:
+        """The vote with what identifies its model, and with what it has been worth."""
+        vote = msgspec.structs.replace(vote, digest=vote.digest or seat.digest)
+        return self.ledger.calibrated(vote)
 
 
 def _guarding(seat: Seat, now: float) -> dict[str, Any]:
@@ -332,10 +293,24 @@ def _guarding(seat: Seat, now: float) -> dict[str, Any]:
     }
 
 
-def _counted(task: asyncio.Task[Vote], name: str) -> Vote:
-    if task.cancelled():  # by the model itself: nobody else cancels a task that is done in time
-        return Vote(model=name, status="error", reasoning="the model cancelled itself")
-    return task.result()
+def _agreed(
+    votes: Sequence[Vote], pooled: Pooled, seats: Mapping[str, Seat]
+) -> tuple[Consensus, list[Vote]]:
+    """The consensus, and the votes with their parts of it; raises NoModels where none counts."""
+    counted = counting(votes, pooled.configured)
+    if not counted:
+        raise _nobody(votes, seats)
+    if pooled.rule == "static":
+        total = math.fsum(pooled.configured[vote.model] for vote in counted)
+        weights = {vote.model: pooled.configured[vote.model] / total for vote in counted}
+        weighed = _weighed(votes, weights)
+        return pool(weighed), weighed
+    consensus = pool(votes, pooled)
+    return consensus, _weighed(votes, consensus.weights)
+
+
+def _weighed(votes: Sequence[Vote], weights: Mapping[str, float]) -> list[Vote]:
+    return [msgspec.structs.replace(vote, weight=weights.get(vote.model, 0.0)) for vote in votes]
 
 
 def _nobody(votes: Sequence[Vote], seats: Mapping[str, Seat]) -> NoModels:

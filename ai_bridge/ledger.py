@@ -1,19 +1,36 @@
 """Everything that outcomes taught, as a fold over the log.
 
-The same outcomes in the same order give the same weights on every node and after any restart.
-An outcome that comes back for a decision already judged changes nothing.
+The same outcomes in the same order give the same bits on every node and after any restart. An
+outcome that comes back for a decision already judged changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from ai_bridge.consensus import decisions_of, votes_of
+from ai_bridge.backoff import Backoff
+from ai_bridge.calibration import READY, Calibration
+from ai_bridge.conformal import Conformal
+from ai_bridge.consensus import cover_of, decisions_of, pool, pooled_of, votes_of
 from ai_bridge.errors import InvalidRecord
-from ai_bridge.weights import NEW_WEIGHT, Weights, brier, update
+from ai_bridge.experts import (
+    Pooled,
+    Rule,
+    attributed,
+    calibrated,
+    counting,
+    experts,
+    own,
+    prior,
+)
+from ai_bridge.regret import Regrets, Round
+from ai_bridge.votes import Vote
+from ai_bridge.weights import Distribution, brier
+
+SEVERAL = "*"  # stands for the symbol of decisions on several at once
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -29,28 +46,77 @@ class Score(msgspec.Struct, frozen=True):
 
 
 class Ledger:
-    """Learned weights and scores of every model that outcomes have judged."""
+    """Weights, regret, calibration and coverage, as far as outcomes tell."""
 
     def __init__(self) -> None:
-        self.weights: Weights = {}
+        self.weights = Backoff(prior)
+        self.regrets = Regrets(self.weights)
+        self.calibrations: dict[str, Calibration] = {}
+        self.conformal = Conformal()
+        self.consensus = Calibration()  # of the decisions themselves
         self.scores: dict[str, Score] = {}
         self._judged: dict[str, str] = {}
+
+    @property
+    def outcomes(self) -> int:
+        """How many decisions have been judged."""
+        return len(self._judged)
 
     def outcome_of(self, decision_id: str) -> str | None:
         """Return the outcome a decision was judged by, or None."""
         return self._judged.get(decision_id)
 
     def weight(self, model: str) -> float:
-        """Learned weight of a model; 1 is the mean."""
-        return self.weights.get(model, NEW_WEIGHT)
+        """Learned weight of a model over all symbols; it begins at 1."""
+        whole = self.weights.whole
+        return whole.weight(model) + whole.weight(calibrated(model))
 
-    def apply(self, record: Mapping[str, Any], outcome: str) -> Weights:
-        """Learn from one outcome and return the weights; a repeat returns them unchanged.
+    def parts(self, symbol: str, configured: Mapping[str, float]) -> dict[str, float]:
+        """Each model's part of a decision on a symbol in which all of them vote."""
+        ready = {name: each.count >= READY for name, each in self.calibrations.items()}
+        votes = [
+            Vote(
+                model=name,
+                status="ok",
+                distribution={},
+                calibrated={} if ready.get(name) else None,
+            )
+            for name in configured
+        ]
+        counted = counting(votes, configured)
+        if not counted:
+            return {}
+        shares = self.weights.shares(symbol, list(experts(counted, configured)))
+        return attributed(counted, configured, shares)
+
+    def calibrated(self, vote: Vote) -> Vote:
+        """The vote with what its distribution has been worth, where that is known."""
+        found = self.calibrations.get(vote.model)
+        if found is None or vote.status != "ok" or vote.distribution is None:
+            return vote
+        return msgspec.structs.replace(vote, calibrated=found.apply(vote.distribution))
+
+    def pooled(
+        self,
+        votes: Sequence[Vote],
+        configured: Mapping[str, float],
+        symbols: Sequence[str],
+        rule: Rule,
+    ) -> Pooled:
+        """By what to pool these votes now; no shares where no vote counts."""
+        counted = counting(votes, configured)
+        shares: dict[str, float] = {}
+        if counted and rule == "learned":
+            shares = self.weights.shares(symbol_of(symbols), list(experts(counted, configured)))
+        return Pooled(rule=rule, outcomes=self.outcomes, configured=dict(configured), shares=shares)
+
+    def apply(self, record: Mapping[str, Any], outcome: str) -> None:
+        """Learn from one outcome; a repeat changes nothing.
 
         Parameters
         ----------
         record : a decision, or the event that `outcome_event` makes of one: `decision_id`,
-            `votes`, and, where there are any, `late_votes` and `decisions`
+            `votes`, and, where there are any, `late_votes`, `decisions`, `pool` and so on
         outcome : one of the decisions (DECISIONS where the record names none)
 
         Raises
@@ -62,16 +128,65 @@ class Ledger:
         if not isinstance(decision_id, str) or outcome not in decisions_of(record):
             raise InvalidRecord(f"cannot judge decision {decision_id!r} by outcome {outcome!r}")
         if decision_id in self._judged:
-            return self.weights
-        votes = {
-            vote.model: vote.distribution
-            for vote in [*votes_of(record), *votes_of(record, "late_votes")]
-            if vote.status == "ok" and vote.distribution is not None
-        }
-        self.weights = update(self.weights, votes, outcome)
-        for model, distribution in votes.items():
-            before = self.scores.get(model, Score())
-            loss = brier(distribution, outcome)
-            self.scores[model] = Score(before.count + 1, before.total + loss)
+            return
+        votes, late = votes_of(record), votes_of(record, "late_votes")
+        self._weigh(record, votes, late, outcome)
+        for vote in [*votes, *late]:
+            if vote.status == "ok" and vote.distribution is not None:
+                self._score(vote.model, vote.distribution, outcome)
         self._judged[decision_id] = outcome
-        return self.weights
+
+    def _weigh(
+        self, record: Mapping[str, Any], votes: list[Vote], late: list[Vote], outcome: str
+    ) -> None:
+        """Weights, regret and coverage."""
+        pooled = pooled_of(record)
+        configured = _configured(votes) if pooled is None else pooled.configured
+        counted = counting(votes, configured)
+        if not counted:
+            return  # somebody made the record: nothing was pooled
+        said = experts(counted, configured)
+        losses = {name: brier(each, outcome) for name, each in said.items()}
+        late_losses = {
+            name: (brier(each, outcome), importance(record, vote))
+            for vote in counting(late, configured)
+            for name, each in own([vote]).items()
+        }
+        symbol = symbol_of(record.get("symbols", []))
+        delay = 0 if pooled is None else self.outcomes - pooled.outcomes
+        given = record.get("distribution") or pool(votes, pooled).distribution
+        mixed = self.weights.learn(symbol, losses, late_losses)
+        loss = brier(given, outcome)
+        self.regrets.add(symbol, Round(loss, mixed, delay, losses, late_losses))
+        self.consensus.learn(given, outcome)
+        cover = cover_of(record)
+        stated = (cover.target, list(record.get("prediction_set", []))) if cover else None
+        at = float(record.get("asked_at", 0.0))
+        self.conformal.learn(given, outcome, at=at, given=stated)
+
+    def _score(self, model: str, distribution: Distribution, outcome: str) -> None:
+        before = self.scores.get(model, Score())
+        loss = brier(distribution, outcome)
+        self.scores[model] = Score(before.count + 1, before.total + loss)
+        self.calibrations.setdefault(model, Calibration()).learn(distribution, outcome)
+
+
+def symbol_of(symbols: Sequence[str]) -> str:
+    """What a decision's weights are kept under."""
+    return symbols[0] if len(symbols) == 1 else SEVERAL
+
+
+def importance(record: Mapping[str, Any], vote: Vote) -> float:
+    """How much a late vote teaches: the deadline divided by the time it took, at most 1.
+
+    So it falls from 1 without a step: a model that is hardly ever in time is of little use.
+    """
+    deadline = record.get("deadline_ms")
+    if deadline is None or not vote.latency_ms > deadline:
+        return 1.0
+    return float(deadline) / vote.latency_ms
+
+
+def _configured(votes: Sequence[Vote]) -> dict[str, float]:
+    """Of records that do not hold it: whoever had weight, or was late, counts alike."""
+    return {v.model: 1.0 if v.weight > 0 or v.status == "timeout" else 0.0 for v in votes}

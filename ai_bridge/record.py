@@ -10,14 +10,30 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
+from ai_bridge.conformal import Cover, prediction_set
 from ai_bridge.consensus import Consensus, decisions_of, explain
 from ai_bridge.errors import InvalidRequest
+from ai_bridge.experts import Pooled
 from ai_bridge.ports import Question
 from ai_bridge.prediction import DECISIONS
 from ai_bridge.votes import Vote
 
 # A return within +-5 bp counts as "hold": about the cost of a round trip at a taker's discount fee.
 DEAD_BAND = 0.0005
+
+
+# What learning needs of a decision beside these; records of older versions lack most of it.
+_LEARNED_FROM = (
+    "late_votes",
+    "distribution",
+    "prediction_set",
+    "coverage",
+    "pool",
+    "deadline_ms",
+    "asked_at",
+)
 
 
 def decision_record(
@@ -28,12 +44,17 @@ def decision_record(
     decision_id: str,
     context_id: str | None,
     term: int,
+    pooled: Pooled,
+    cover: Cover | None,
 ) -> dict[str, Any]:
     """Return a decision as plain data: the API's answer and the body of the stored item.
 
     `reference` holds the newest price of each symbol when it was decided, and `dead_band` the
-    return that separates hold from buy and sell, so that a later return can be judged.
+    return that separates hold from buy and sell, so that a later return can be judged. `pool` and
+    `coverage` are what the distribution and `prediction_set` are made by; without an outcome there
+    is no coverage yet.
     """
+    maybe = prediction_set(consensus.distribution, cover.threshold) if cover else None
     return {
         "decision_id": decision_id,
         "model": "consensus",
@@ -46,7 +67,10 @@ def decision_record(
         "votes": [vote.as_dict() for vote in votes],
         "context_id": context_id,
         "term": term,
-        "abstained": False,
+        "abstained": maybe is not None and len(maybe) > 1,
+        "prediction_set": maybe,
+        "coverage": msgspec.to_builtins(cover),
+        "pool": msgspec.to_builtins(pooled),
         "decisions": list(question.decisions),
         "symbols": list(question.symbols),
         "asked_at": question.now,
@@ -99,16 +123,19 @@ def outcome_event(record: Mapping[str, Any], payload: Mapping[str, Any]) -> dict
         "decisions": decisions_of(record),
         "votes": record["votes"],
     }
-    if record.get("late_votes"):
-        event["late_votes"] = record["late_votes"]
+    event |= {name: record[name] for name in _LEARNED_FROM if record.get(name) is not None}
     if "return" in payload:
         event["return"] = payload["return"]
     return event
 
 
-def _reference(question: Question) -> dict[str, dict[str, float]]:
+def _reference(question: Question) -> dict[str, dict[str, Any]]:
     return {
-        symbol: {"price": float(series.prices[-1]), "timestamp": float(series.timestamps[-1])}
+        symbol: {
+            "price": float(series.prices[-1]),
+            "timestamp": float(series.timestamps[-1]),
+            "source": series.source,
+        }
         for symbol, series in question.window.items()
         if len(series)
     }

@@ -18,7 +18,11 @@ _NAMED = re.compile(r"(?:unknown|missing required) field `(.+)`")
 
 
 class DecideRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`POST /api/context/ai/decide`."""
+    """`POST /api/context/ai/decide`.
+
+    `coverage` of the prediction set and `horizon_s`, after which the price judges (0: nobody but
+    the outcome call), are the settings' where absent.
+    """
 
     symbols: Annotated[list[Symbol], Meta(min_length=1, max_length=20)]
     context: dict[str, Any] = {}
@@ -26,6 +30,8 @@ class DecideRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     deadline_ms: Annotated[int, Meta(ge=1, le=60_000)] = 5000
     min_votes: Annotated[int, Meta(ge=1, le=100)] | None = None
     decisions: Annotated[list[Choice], Meta(min_length=2, max_length=16)] | None = None
+    coverage: Annotated[float, Meta(ge=0.5, le=0.99)] | None = None
+    horizon_s: Annotated[float, Meta(ge=0, le=2_592_000)] | None = None
 
     def __post_init__(self) -> None:
         if self.decisions is not None and len(set(self.decisions)) < len(self.decisions):

@@ -13,7 +13,8 @@ class Vote(msgspec.Struct, frozen=True, kw_only=True):
     """What a model answered, or why it did not.
 
     `weight` is its share of the consensus (0 unless `status` is `ok`); `decision`, `confidence` and
-    `distribution` are present only where it is `ok`. `digest` is the SHA-256 of the model's weights
+    `distribution` are present only where it is `ok`, and `calibrated`, what that distribution has
+    been worth, where enough outcomes are known. `digest` is the SHA-256 of the model's weights
     and configuration as they were when it was asked.
     """
 
@@ -22,6 +23,7 @@ class Vote(msgspec.Struct, frozen=True, kw_only=True):
     decision: str | None = None
     confidence: float | None = None
     distribution: dict[str, float] | None = None
+    calibrated: dict[str, float] | None = None
     weight: float = 0.0
     latency_ms: float = 0.0
     reasoning: str = ""

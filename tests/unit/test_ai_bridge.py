@@ -136,7 +136,9 @@ def test_outcomes_shift_the_weights_of_the_next_decision() -> None:
     bridge = Bridge([sure("up", 1.0), sure("down", -1.2)], {"up": ModelSettings(weight=0.5)})
     first = decide(bridge).record("d1", term=1)
     assert first["final_decision"] == "sell"
-    assert [vote["weight"] for vote in first["votes"]] == pytest.approx([1 / 3, 2 / 3])
+    assert [vote["weight"] for vote in first["votes"]] == pytest.approx(
+        [4 / 9, 5 / 9]
+    )  # two virtual experts
     for number in range(5):
         bridge.ledger.apply({**first, "decision_id": f"n{number}"}, "buy")
     second = decide(bridge).record("d2", term=1)
@@ -157,11 +159,11 @@ def test_the_record_is_plain_complete_and_replays() -> None:
     assert replay(stored, without=["up"])["changed"]
     assert (stored["decision_id"], stored["term"], stored["context_id"]) == ("d1", 3, "c9")
     assert stored["decision"] == stored["final_decision"] == "buy"
-    assert stored["reference"] == {"X": {"price": 100.0, "timestamp": 100.0}}
+    assert stored["reference"] == {"X": {"price": 100.0, "timestamp": 100.0, "source": "s"}}
     assert stored["symbols"] == ["X", "Y"]
     assert stored["abstained"] is False
     fields = {"model", "status", "decision", "confidence", "distribution", "weight",
-              "latency_ms", "reasoning", "digest"}  # fmt: skip
+              "latency_ms", "reasoning", "digest", "calibrated"}  # fmt: skip
     assert all(set(vote) == fields for vote in stored["votes"])
 
 

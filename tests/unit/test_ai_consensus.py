@@ -13,7 +13,6 @@ from ai_bridge.consensus import explain, pool, replay
 from ai_bridge.errors import InvalidPrediction, InvalidRecord, NoModels, UnknownModel
 from ai_bridge.prediction import DECISIONS, Prediction, choose, ordered_probit
 from ai_bridge.votes import Vote
-from ai_bridge.weights import effective
 
 
 def distribution(parts: list[float]) -> dict[str, float]:
@@ -137,10 +136,3 @@ def test_the_probit_is_symmetric_and_a_distribution(score: float) -> None:
     up, down = Prediction(ordered_probit(score)), Prediction(ordered_probit(-score))
     assert up.distribution["buy"] == down.distribution["sell"]
     assert choose(ordered_probit(10)) == "buy"
-
-
-@given(st.dictionaries(st.text(min_size=1), st.floats(0, 1e6), min_size=1), st.floats(0.1, 9))
-def test_effective_weights_are_shares(configured: dict[str, float], learned: float) -> None:
-    shares = effective(configured, dict.fromkeys(configured, learned))
-    total = math.fsum(shares.values())
-    assert total == pytest.approx(1) if any(configured.values()) else total == 0
