@@ -198,6 +198,34 @@ class Settings:
         "Environment variables with keys that models registered over REST may name, each with the "
         "address that the key may be sent to.",
     )
+    consensus: str = _setting(
+        Choice("learned", "static"),
+        "learned",
+        "Whether outcomes move the models' weights; `static` keeps the configured ones.",
+    )
+    coverage: float = _setting(
+        Number(0.5, 0.99, whole=False),
+        0.9,
+        "Share of decisions whose prediction set is to hold what turns out right; one that needs "
+        "several is an abstention.",
+    )
+    outcome_horizon_s: float = _setting(
+        Number(0, 2_592_000, whole=False),
+        0.0,
+        "Seconds of event time after which the price judges a decision by itself; 0 leaves that to "
+        "the outcome call.",
+    )
+    outcome_costs: float = _setting(
+        Number(0, 1, whole=False),
+        0.0,
+        "Costs of a round trip, as a fraction, that a return has to earn before buy or sell was "
+        "right.",
+    )
+    outcome_dead_band: float = _setting(
+        Number(0, 1, whole=False),
+        0.0005,
+        "Return, as a fraction, up to which hold was right.",
+    )
     torch_worker: bool = _setting(
         Flag(), True, "Whether to start the process of the local torch model."
     )

@@ -1,7 +1,6 @@
 """Calls on models and decisions.
 
-Decisions are items of the log. Outcomes are kept apart, because anybody may store an item: what the
-models learn comes through the outcome call alone, and weights are a fold over what it was told.
+Decisions are items of the log; what they turned out to be is kept apart (`server.agent.outcomes`).
 """
 
 from __future__ import annotations
@@ -33,14 +32,13 @@ from server.agent import answers
 from server.agent.chain import saved_head
 from server.agent.context_calls import body_json
 from server.agent.node import Node
+from server.agent.outcomes import DECISION, LATE, OUTCOME, late_votes, learn, weights
 from server.ipc import Answer, Request
 
-DECISION, OUTCOME, LATE = "ai_decision", "ai_outcome", "late_votes"
 LEAST_S = 0.005  # for models in this process, however long the packing took
 LATE_S = 30.0  # after the deadline; later votes are not waited for
 KEPT_LATE, PRUNE_ONE_IN = 10_000, 100
 FIND_DEADLINE_MS = 10_000
-MAX_OUTCOMES = 10_000_000
 
 
 async def decide(node: Node, request: Request) -> Answer:
@@ -63,6 +61,7 @@ async def decide(node: Node, request: Request) -> Answer:
         min_votes=asked.min_votes,
         late_s=LATE_S,
         caller=request.params.get("caller", ""),
+        coverage=asked.coverage,
         clock=time.monotonic,
     )
     record = decision.record(
@@ -71,7 +70,9 @@ async def decide(node: Node, request: Request) -> Answer:
     if len(asked.symbols) == 1:
         record["symbol"] = asked.symbols[0]  # so that a filter by symbol finds it
     record["as_of_offset"] = shown.as_of
-    record["weights_before"] = _weights(node, record)
+    record["weights_before"] = weights(node, record)
+    record["deadline_ms"] = asked.deadline_ms
+    record |= _judging(node, asked)
     record["code"] = node.code
     record = await node.chain.append(DECISION, record)
     if decision.late:
@@ -79,9 +80,12 @@ async def decide(node: Node, request: Request) -> Answer:
     return answers.json(record)
 
 
-def _weights(node: Node, record: dict[str, Any]) -> dict[str, float]:
-    """Learned weight of each model that was asked, now."""
-    return {vote["model"]: node.bridge.ledger.weight(vote["model"]) for vote in record["votes"]}
+def _judging(node: Node, asked: DecideRequest) -> dict[str, float]:
+    """What the price will judge it by, and when."""
+    settings = node.settings
+    horizon_s = settings.outcome_horizon_s if asked.horizon_s is None else asked.horizon_s
+    band = {"dead_band": settings.outcome_dead_band}
+    return band | {"horizon_s": horizon_s, "costs": settings.outcome_costs} if horizon_s else band
 
 
 async def _keep_late(node: Node, decision_id: str, decision: Decision) -> None:
@@ -98,7 +102,7 @@ async def _keep_late(node: Node, decision_id: str, decision: Decision) -> None:
         if vote.status != "ok":
             continue
         node.bridge.note_late(vote)
-        kept.append(vote.as_dict())
+        kept.append(node.bridge.ledger.calibrated(vote).as_dict())
         stored = msgspec.json.encode(kept)
         await asyncio.to_thread(node.state.put, LATE, decision_id, stored, now=time.time())
     if kept and secrets.randbelow(PRUNE_ONE_IN) == 0:
@@ -208,9 +212,8 @@ async def _find(node: Node, decision_id: str) -> _Found:
     decided = [item for item in fitting if item["type"] == DECISION]
     for item in decided:  # whoever repeats an id later does not shadow it
         line = item["line"].encode()
-        late = await asyncio.to_thread(node.state.get, LATE, decision_id)
         shown = node_decision(node)(item)
-        shown["late_votes"] = msgspec.json.decode(late.value) if late else []
+        shown["late_votes"] = await asyncio.to_thread(late_votes, node, decision_id)
         outcomes = (each["data"] for each in fitting if each["type"] == OUTCOME)
         ours = (data for data in outcomes if data.get("chain", {}).get("epoch") == node.log.epoch)
         return _Found(shown, next(ours, None), is_whole(line) if node.chain.mark in line else None)
@@ -222,20 +225,15 @@ async def outcome(node: Node, request: Request) -> Answer:
     payload = body_json(request)
     if not isinstance(payload, dict):
         raise InvalidRequest('the body must be {"outcome": ...} or {"return": ...}')
-    record = (await _find(node, request.params["decision_id"])).shown
+    found = await _find(node, request.params["decision_id"])
+    record = found.shown
     if "votes" not in record:
         raise InvalidRequest("this decision was not taken by the consensus: it has no votes")
+    if found.whole is None:
+        raise InvalidRequest("this decision is not in this log's chain: nobody vouches for it")
     event = outcome_event(record, payload)
     ledger, decision_id = node.bridge.ledger, record["decision_id"]
-    async with node.outcomes:
-        applied = ledger.outcome_of(decision_id) is None
-        if applied:
-            stored = msgspec.json.encode(event)
-            await asyncio.to_thread(node.state.put, OUTCOME, decision_id, stored, now=time.time())
-            before = _weights(node, record)
-            ledger.apply(event, event["outcome"])
-            weights = {"weights_before": before, "weights_after": _weights(node, record)}
-            await node.chain.append(OUTCOME, event | weights)  # nothing is learned from it
+    applied = await learn(node, event)
     return answers.json(
         {
             "decision_id": decision_id,
@@ -273,18 +271,6 @@ async def chain(node: Node, request: Request) -> Answer:
             "damaged": _ranges(lost),
         }
     )
-
-
-def recall_outcomes(node: Node) -> None:
-    """Fold every outcome ever told, in order, into the ledger (at the start)."""
-    for stored in node.state.list(OUTCOME, limit=MAX_OUTCOMES, newest_first=False):
-        recall_outcome(node, stored.value)
-
-
-def recall_outcome(node: Node, stored: bytes) -> None:
-    """Learn from an outcome that another node judged; a repeat changes nothing."""
-    event = msgspec.json.decode(stored)
-    node.bridge.ledger.apply(event, event["outcome"])
 
 
 CALLS = {

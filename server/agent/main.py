@@ -39,6 +39,7 @@ from nodes.adapters.probe import CapabilityProbe, HealthProbe
 from nodes.errors import NodeError
 from server.agent import (
     ai_calls,
+    consensus_calls,
     context_calls,
     export_calls,
     model_calls,
@@ -53,6 +54,7 @@ from server.agent.keeping import keep
 from server.agent.metrics import AgentMetrics
 from server.agent.node import Node
 from server.agent.observer import observe
+from server.agent.outcomes import Judging, recall_outcomes
 from server.agent.part import Part, open_part
 from server.agent.reigns import while_leading
 from server.agent.semantic_follower import follow_sentences
@@ -73,6 +75,7 @@ CALLS = {
     **export_calls.CALLS,
     **tensor_calls.CALLS,
     **ai_calls.CALLS,
+    **consensus_calls.CALLS,
     **model_calls.CALLS,
     **node_calls.CALLS,
     **ticket_calls.CALLS,
@@ -91,7 +94,11 @@ def build_node(settings: Settings, part: Part) -> Node:
         stored.key: ModelSettings(**msgspec.json.decode(stored.value))
         for stored in state.list("model", limit=1000)
     }
-    bridge = Bridge([])
+    bridge = Bridge(
+        [],
+        rule="static" if settings.consensus == "static" else "learned",
+        coverage=settings.coverage,
+    )
     for model in builtin_models():
         settings_now = tuned.get(model.name, ModelSettings())
         bridge.add(model, settings_now, digest=digest_of(model))
@@ -202,7 +209,7 @@ async def _unless(stopped: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | N
 
 async def _serve(node: Node, part: Part, webhooks: Webhooks, stopped: asyncio.Event) -> None:
     """Take part in the work until told to stop."""
-    await asyncio.to_thread(ai_calls.recall_outcomes, node)
+    await asyncio.to_thread(recall_outcomes, node)
     await asyncio.to_thread(load_classes, node.settings.model_modules)
     await asyncio.to_thread(model_calls.recall_models, node)
     node.sealer.start(node.index.block)
@@ -214,6 +221,7 @@ async def _serve(node: Node, part: Part, webhooks: Webhooks, stopped: asyncio.Ev
     start_sources(node, HealthProbe(node.settings.node_id, node.settings.data_dir))
     node.spawn(while_leading(node.leadership, webhooks.run))
     node.spawn(measure(node, CapabilityProbe(node.settings.data_dir)))
+    node.spawn(while_leading(node.leadership, Judging(node).run))
     node.spawn(node.chain.run())
     node.spawn(follow(node))
     node.spawn(keep(node))

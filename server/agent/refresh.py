@@ -9,7 +9,7 @@ import logging
 
 import msgspec
 
-from server.agent import ai_calls, model_calls
+from server.agent import model_calls, outcomes
 from server.agent.node import Node
 from shared_storage.changes import Change, Delete, Put
 
@@ -28,8 +28,8 @@ def refresh(node: Node, change: Change) -> None:
                 model_calls.recall_model(node, name)
             case Delete(model_calls.SPEC, name):
                 model_calls.forget_model(node, name)
-            case Put(ai_calls.OUTCOME, _, _, value):
-                ai_calls.recall_outcome(node, value)
+            case Put(outcomes.OUTCOME, _, _, value):
+                outcomes.recall_outcome(node, value)
     except Exception:  # the state is right; what is in memory is set right by the next start
         log.exception(
             "a change of the state was not taken in", extra={"change": repr(change)[:200]}

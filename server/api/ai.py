@@ -65,6 +65,14 @@ OPERATIONS = (
     ),
     Operation(
         "GET",
+        "/api/context/ai/consensus",
+        "How the consensus does: weights by symbol, regret and its bound, reliability, coverage",
+        call="consensus",
+        params=(Param("symbol", "only this one"),),
+        answers={200: "the figures", 404: "nothing on this symbol was judged yet"},
+    ),
+    Operation(
+        "GET",
         "/api/context/ai/decisions",
         "Decisions, newest first",
         call="decisions",
