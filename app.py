@@ -7,6 +7,7 @@ import sys
 
 from ai_bridge.errors import BridgeError
 from ai_bridge.specs import of_table
+from ai_bridge.trading.modes import all_modes
 from context.errors import ContextError
 from context.feeds import parse_spec
 from server import cli, node
@@ -25,7 +26,7 @@ FLAGS = {
 }
 NODE_FLAGS = (
     *("id", "host", "port", "data", "feed", "peers", "async_mode", "health_interval"),
-    *("nats", "witness", "web_workers"),
+    *("nats", "witness", "web_workers", "live_trading"),
 )
 
 
@@ -51,6 +52,7 @@ def main() -> int:
             model_folder()
         for name, table in settings.models.items():
             of_table(name, table)
+        all_modes(settings.trading_modes)
     except (SettingsError, ContextError, BridgeError, ModelMissing) as exc:
         print(f"app.py: {exc}", file=sys.stderr)
         return 2

@@ -324,6 +324,19 @@ class Client:
         """Allow trading actions again."""
         return self._call("POST", "/api/control/resume", json={})
 
+    def trading(self) -> Json:
+        """Session, positions, profit and loss, open orders."""
+        return self._call("GET", "/api/context/trading")
+
+    def start_trading(self, mode: str, **options: Any) -> Json:
+        """Act on decisions; options: broker, symbols, quote, live, confirm, ask_every_s."""
+        body = {"mode": mode, **without_none(options)}
+        return self._call("POST", "/api/context/trading/start", json=body, timeout_s=60.0)
+
+    def stop_trading(self) -> Json:
+        """End it: open orders are cancelled, positions stay."""
+        return self._call("POST", "/api/context/trading/stop", json={})
+
     def _call(
         self,
         method: str,

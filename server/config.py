@@ -226,6 +226,39 @@ class Settings:
         0.0005,
         "Return, as a fraction, up to which hold was right.",
     )
+    trading_modes: Mapping[str, Any] = _setting(
+        Tables("tables [trading_modes.NAME] with all fields of a mode, or the same as JSON"),
+        dict,
+        "Modes of trading beside the built-in ones, each a table; see docs/trading.md.",
+    )
+    trading_capital: float = _setting(
+        Number(1, 1e9, whole=False),
+        10_000.0,
+        "What a new trading account begins with, in its currency; limits are shares of it.",
+    )
+    trading_exchange: str = _setting(
+        Text(r"|[a-z0-9]{2,40}", "ccxt's name of an exchange, such as binance"),
+        "",
+        "Exchange that the broker `ccxt` trades at; needs `script/setup trading`.",
+    )
+    trading_exchange_url: str = _setting(
+        Text(r"|https?://[^\s/]+", "http://HOST:PORT"),
+        "",
+        "Send the sandbox's requests to this address instead, such as an exchange's simulator; "
+        "never used with real money.",
+    )
+    trading_key: str = _setting(
+        Secret(1, 512), "", "Key of the exchange's API. Give it in `CONTEXT_TRADING_KEY`."
+    )
+    trading_secret: str = _setting(
+        Secret(1, 512), "", "Secret of that key. Give it in `CONTEXT_TRADING_SECRET`."
+    )
+    trading_password: str = _setting(
+        Secret(1, 512), "", "Passphrase of that key, where the exchange wants one."
+    )
+    live_trading: bool = _setting(
+        Flag(), False, "Whether sessions on this node may trade with real money at all."
+    )
     torch_worker: bool = _setting(
         Flag(), True, "Whether to start the process of the local torch model."
     )

@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 from nodes.proof import Proofs
 from server import problems, websocket
 from server.agent_client import AgentClient
-from server.api import ai, context, export, health, nodes, openapi, tensors, webhooks
+from server.api import ai, context, export, health, nodes, openapi, tensors, trading, webhooks
 from server.api.operations import blueprint
 from server.beats import Beats
 from server.config import Settings
@@ -103,6 +103,7 @@ def create_app(
         *webhooks.OPERATIONS,
         *tensors.OPERATIONS,
         *ai.OPERATIONS,
+        *trading.OPERATIONS,
         *nodes.OPERATIONS,
         *health.OPERATIONS,
     )

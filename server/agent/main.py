@@ -60,6 +60,8 @@ from server.agent.reigns import while_leading
 from server.agent.semantic_follower import follow_sentences
 from server.agent.sources import start_sources
 from server.agent.tensor_follower import follow
+from server.agent.trader import Trader
+from server.agent.trading_calls import Trading
 from server.agent.webhook_calls import Webhooks
 from server.child import read_settings, settle, start_logs
 from server.config import Settings
@@ -179,14 +181,20 @@ async def run(settings: Settings, term: int) -> None:
         return
     node = build_node(settings, part)
     webhooks = Webhooks(node)
-    calls = {**CALLS, **webhooks.calls(), **Backtests(node).calls()}
+    trader = Trader(node)
+    calls = {
+        **CALLS,
+        **webhooks.calls(),
+        **Backtests(node).calls(),
+        **Trading(node, trader).calls(),
+    }
     server = await IpcServer(node, calls).start(agent_socket(settings))
     node.spawn(node.metrics.watch_loop())
     try:
         await asyncio.to_thread(ingest.prepare)
         await asyncio.to_thread(rebuild, node, stopped)
         if not stopped.is_set():
-            await _serve(node, part, webhooks, stopped)
+            await _serve(node, part, webhooks, trader, stopped)
     finally:
         server.close()
         await node.leadership.stop()
@@ -207,13 +215,16 @@ async def _unless(stopped: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | N
     return None
 
 
-async def _serve(node: Node, part: Part, webhooks: Webhooks, stopped: asyncio.Event) -> None:
+async def _serve(
+    node: Node, part: Part, webhooks: Webhooks, trader: Trader, stopped: asyncio.Event
+) -> None:
     """Take part in the work until told to stop."""
     await asyncio.to_thread(recall_outcomes, node)
     await asyncio.to_thread(load_classes, node.settings.model_modules)
     await asyncio.to_thread(model_calls.recall_models, node)
     node.sealer.start(node.index.block)
     await part.serve(node)
+    await trader.start()
     settle()
     node.not_ready = None
     log.info("ready", extra={"term": node.term, "items": node.snapshot().newest + 1})

@@ -90,8 +90,12 @@ async def lead(node: Node, request: Request) -> Answer:
 
 async def control(node: Node, request: Request) -> Answer:
     """GET /api/control."""
+    return answers.json(await _control(node))
+
+
+async def _control(node: Node) -> dict[str, Any]:
     stored = await asyncio.to_thread(node.state.get, "control", "emergency_stop")
-    return answers.json(RUNNING if stored is None else msgspec.json.decode(stored.value))
+    return RUNNING if stored is None else msgspec.json.decode(stored.value)
 
 
 async def emergency_stop(node: Node, request: Request) -> Answer:
@@ -102,7 +106,9 @@ async def emergency_stop(node: Node, request: Request) -> Answer:
 
 
 async def resume(node: Node, request: Request) -> Answer:
-    """POST /api/control/resume."""
+    """POST /api/control/resume; where nothing is stopped it changes nothing."""
+    if not (await _control(node))["emergency_stop"]:
+        return await control(node, request)
     return await _set_control(node, stop=False, reason=None)
 
 

@@ -1,8 +1,8 @@
 """What models are shown for a decision: the packed context and the prices of its symbols.
 
-Decisions and outcomes are no part of it: models that read what they decided before would follow
-themselves. So a question about the same symbols is the same until something else is stored, and is
-made once, however many ask at once.
+Decisions, outcomes and trades are no part of it: models that read what they decided before would
+follow themselves. So a question about the same symbols is the same until something else is stored,
+and is made once, however many ask at once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 WINDOW_ITEMS = 1000  # newest market items of a symbol that models look at
 CONTEXT_ITEMS = 200  # newest items that are packed as the decision's context
-UNSEEN = {"ai_decision": 0, "ai_outcome": 0}
+UNSEEN = {"ai_decision": 0, "ai_outcome": 0, "ai_trade": 0}
 KEPT = 64
 
 
@@ -41,7 +41,7 @@ class Shown:
 
 
 class Questions:
-    """The newest questions, each as of the newest item that is no decision or outcome."""
+    """The newest questions, each as of the newest item that is none of these."""
 
     def __init__(self, node: Node) -> None:
         self._node = node

@@ -29,6 +29,8 @@ VERBS = (
     "ai_decision",
     "export",
     "replay",
+    "start_trading",
+    "stop_trading",
     "emergency_stop",
     "interactive",
 )
@@ -36,7 +38,7 @@ _ITEMS = {"type", "source", "symbol", "since", "until", "regex", "ignore_case", 
 OPTIONS = {
     "node": {
         *("id", "host", "port", "data", "config", "feed", "peers", "web_workers", "async_mode"),
-        *("health_interval", "nats", "witness"),
+        *("health_interval", "nats", "witness", "live_trading"),
     },
     "reindex": {"data", "config", "json", "progress"},
     "verify_decisions": {"data", "config", "url", "json", "progress", "head"},
@@ -50,13 +52,16 @@ OPTIONS = {
     "export": {"url", "json", "format", "query", "invert", *_ITEMS} - {"limit"},
     "ai_decision": {"url", "json", "deadline_ms"},
     "replay": {"url", "json", "speed", "give_up_after"},
+    "start_trading": {"url", "json", "symbol", "quote", "broker", "live_trading"},
+    "stop_trading": {"url", "json"},
     "emergency_stop": {"url", "json"},
     "interactive": {"url"},
 }
 _USAGE = (
     "--node, --reindex, --verify-decisions, --backtest MODEL, --status, --search QUERY,\n"
-    "       --tail, --export FILE, --ai-decision SYMBOL..., --replay FILE, --emergency-stop\n"
-    "       or --interactive; --help explains them"
+    "       --tail, --export FILE, --ai-decision SYMBOL..., --replay FILE,\n"
+    "       --start-trading MODE, --stop-trading, --emergency-stop or --interactive;\n"
+    "       --help explains them"
 )
 EPILOG = """\
 Exit status: 0 done, 1 the request failed, 2 wrong arguments, 3 no node reachable.
@@ -99,6 +104,15 @@ def build_parser(
         help="an entry that was kept elsewhere and must be in the chain",
     )
     _add_backtest(parser.add_argument_group("back-testing (with --backtest)"))
+    trading = parser.add_argument_group("trading (with --start-trading)")
+    trading.add_argument("--broker", choices=("paper", "ccxt"), help="paper (default), or ccxt")
+    trading.add_argument("--quote", metavar="CURRENCY", help="of the account, such as USDT")
+    trading.add_argument(
+        "--live-trading",
+        action="store_true",
+        default=None,
+        help="with real money, after a typed confirmation; the node needs it with --node too",
+    )
     _add_client(parser.add_argument_group("talking to a node"))
     _add_items(parser.add_argument_group("choosing items (with --search, --tail and --export)"))
     _add_search(parser.add_argument_group("searching (with --search)"))
@@ -183,6 +197,12 @@ def _add_verbs(parser: argparse.ArgumentParser) -> None:
         "--replay", metavar="FILE", help="send recorded NDJSON (plain, gzip, zstd; - is stdin)"
     )
     verbs.add_argument(
+        "--start-trading", metavar="MODE", help="act on decisions: conservative, balanced, ..."
+    )
+    verbs.add_argument(
+        "--stop-trading", action="store_true", help="end that; positions stay as they are"
+    )
+    verbs.add_argument(
         "--emergency-stop", action="store_true", help="stop trading actions on every node, now"
     )
     verbs.add_argument("--interactive", action="store_true", help="a prompt for all of this")
@@ -246,7 +266,7 @@ def _add_client(group: argparse._ArgumentGroup) -> None:
 def _add_items(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--type", action="append", help="may be repeated")
     group.add_argument("--source")
-    group.add_argument("--symbol")
+    group.add_argument("--symbol", help="several, with commas, for --start-trading")
     moment = "unix seconds, ISO 8601 or a time ago such as -15m"
     group.add_argument("--since", type=_moment, metavar="TIME", help=moment)
     group.add_argument("--until", type=_moment, metavar="TIME", help="likewise")

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.console import Group
 from rich.text import Text
 
 from context.client import Client, ClientError, Event, NodeUnreachable, RequestFailed
-from server.cli import render
+from server.cli import render, trading
 from server.cli.backtesting import backtest
 from server.cli.parser import FORMATS
 from server.cli.progress import receiving
@@ -30,8 +31,12 @@ def status(client: Client, screen: Screen, args: argparse.Namespace) -> int:
     document = client.status()
     if document["ready"]:
         document |= {"nodes": client.nodes(), "control": client.control(), "stats": client.stats()}
+        document["trading"] = client.trading()
+        view = Group(render.status_view(document), trading.trading_line(document["trading"]))
+        screen.show(document, view)
+        return DONE
     screen.show(document, render.status_view(document))
-    return DONE if document["ready"] else FAILED
+    return FAILED
 
 
 def search(client: Client, screen: Screen, args: argparse.Namespace) -> int:
@@ -202,6 +207,8 @@ VERBS: dict[str, Verb] = {
     "tail": tail,
     "export": export,
     "ai_decision": decide,
+    "start_trading": trading.start,
+    "stop_trading": trading.stop,
     "emergency_stop": emergency_stop,
     "replay": send,
 }

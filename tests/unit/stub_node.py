@@ -19,6 +19,24 @@ def problem(status: int, code: str, **more: Any) -> dict[str, Any]:
     return {"type": "x", "title": code, "status": status, "code": code, "detail": code, **more}
 
 
+ACCOUNT = {
+    "account": "paper:USD",
+    **dict.fromkeys(("equity", "profit", "day_profit", "realised", "unrealised"), "1.5"),
+    **dict.fromkeys(("fees", "cash"), "2"),
+    "positions": [
+        {
+            **{"symbol": "A/B", "qty": "3", "average": "1", "price": "1.5", "value": "4.5"},
+            "unrealised": "1.5",
+        }
+    ],
+}
+TRADING = {
+    **{"trading": True, "mode": "balanced", "broker": "paper", "live": False},
+    **{"account": "paper:USD", "accounts": [ACCOUNT], "open_orders": [], "last_stop": None},
+    **{"emergency_stop": False, "confirmation": "trade real money on binance"},
+}
+
+
 class StubNode:
     """State that outlives `kill` and `start`, as a node's disk does, and the faults to play."""
 
@@ -137,6 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
             "/api/context/stats": {"items": len(items), "types": {"trading_data": len(items)}},
             "/api/nodes": {"leader": "n1", "term": 1, "nodes": [NODE]},
             "/api/control": {"stopped": False},
+            "/api/context/trading": TRADING,
             "/api/context/ai/models": {"models": [{"name": "trend", "kind": "torch", "weight": 1}]},
             "/api/context/ai/decisions": {"decisions": [DECISION], "next": None},
         }
@@ -167,6 +186,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.search(body)
         elif self.path == "/api/context/ai/decide":
             self.answer(200, DECISION | {"symbols": body["symbols"]})
+        elif self.path in ("/api/context/trading/start", "/api/context/trading/stop"):
+            self.answer(200, TRADING)
         elif self.path == "/api/control/emergency-stop":
             self.answer(200, {"stopped": True})
         elif self.path.endswith("/outcome"):

@@ -85,6 +85,8 @@ def free_port() -> int:
         ["--tail", "--after", "e1:0"],
         ["--ai-decision", "A/B"],
         ["--replay", "nowhere.ndjson"],
+        ["--start-trading", "balanced"],
+        ["--stop-trading"],
         ["--emergency-stop"],
         ["--interactive"],
     ],
@@ -167,6 +169,42 @@ def test_decision_and_emergency_stop(run: Run) -> None:
     assert json.loads(run("--ai-decision", "A/B", "C/D", "--json")[1])["symbols"] == ["A/B", "C/D"]
     assert "stopped on every node" in run("--emergency-stop")[1]
     assert json.loads(run("--emergency-stop", "--json")[1]) == {"stopped": True}
+
+
+def test_trading_is_started_shown_and_stopped(node: StubNode, run: Run) -> None:
+    status, out, _ = run("--start-trading", "balanced", "--symbol", "A/B,C/B", "--quote", "B")
+    assert status == 0
+    assert "trading balanced on paper:USD (paper) profit 1.5" in out
+    assert "A/B" in out
+    wish = {"mode": "balanced", "broker": "paper", "symbols": ["A/B", "C/B"], "quote": "B"}
+    assert node.seen[-1][1:] == ("/api/context/trading/start", wish)
+    assert "trading balanced on paper:USD" in run("--status")[1]
+    assert json.loads(run("--stop-trading", "--json")[1])["mode"] == "balanced"
+    assert node.seen[-1][1] == "/api/context/trading/stop"
+
+
+@pytest.mark.parametrize(
+    ("typed", "status"), [("trade real money on binance\n", 0), ("yes\n", 2), ("", 2)]
+)
+def test_real_money_needs_a_confirmation_typed_on_a_terminal(
+    node: StubNode, run: Run, monkeypatch: pytest.MonkeyPatch, typed: str, status: int
+) -> None:
+    asked = ("--start-trading", "balanced", "--live-trading")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    assert run(*asked)[0] == 2  # no terminal
+    main, terminal = os.openpty()
+    try:
+        os.write(main, (typed or "\x04").encode())
+        with os.fdopen(terminal) as keyboard:
+            monkeypatch.setattr(sys, "stdin", keyboard)
+            assert run(*asked)[0] == status
+    finally:
+        os.close(main)
+    started = [body for _, path, body in node.seen if path.endswith("/start")]
+    assert len(started) == (status == 0)
+    if started:
+        assert started[0]["confirm"] == "trade real money on binance"
+        assert (started[0]["live"], started[0]["broker"]) == (True, "ccxt")
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])

@@ -24,7 +24,7 @@ INTERNAL = {
     "damaged_bytes", "block_unavailable", "peers_wrong", "secret_missing", "engine_missing",
     "bad_heartbeat", "lease_unreachable",
     "foreign_history", "bad_message", "newer_message", "wrong_sequence", "history_gone",
-    "stream_down",
+    "stream_down", "order_rejected",
 }  # fmt: skip
 
 
