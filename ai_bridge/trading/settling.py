@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from ai_bridge.trading.book import Working
 from ai_bridge.trading.entries import Done, Ended, Entry, Fill
-from ai_bridge.trading.money import PRICE_STEP, ZERO
+from ai_bridge.trading.money import PRICE_STEP
 from ai_bridge.trading.ports import Report
 
 # An order is sent within 5 s of its intention (gate.SEND_WITHIN_S), its request ends 5 s later,
 # and exchanges refuse requests that are older than their window (5 s at Binance): one that the
 # broker does not know after this time cannot arrive any more.
 LOST_AFTER_S = 30.0
+DUST = Decimal("0.01")  # of an order, below the steps in which an exchange counts
 
 
 def entries_of(working: Working, report: Report, *, now: float, term: int) -> list[Entry]:
@@ -62,6 +65,6 @@ def _ended(working: Working, report: Report, now: float) -> Ended | None:
             return "not_received" if now > order.at + LOST_AFTER_S else None
         case "rejected" | "withheld" as status:
             return status
-    if order.qty - report.qty <= ZERO:
+    if order.qty - report.qty <= order.qty * DUST:
         return "filled"
     return "expired" if now > order.expires_at else "cancelled"

@@ -76,7 +76,8 @@ class Part:
     follows = False
 
     def __init__(self, folder: Path, reign: Reign) -> None:
-        self.log: Log = SqliteLog(folder / "log.db")
+        self._log = SqliteLog(folder / "log.db")
+        self.log: Log = self._log
         self.state: StateStore = SqliteStateStore(folder / "state.db")
         self.leadership: Leadership = reign
 
@@ -84,7 +85,7 @@ class Part:
         """Nobody else is there."""
 
     async def close(self) -> None:
-        self.log.close()
+        self._log.close()
 
 
 class Desk:
