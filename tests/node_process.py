@@ -130,8 +130,8 @@ class NodeProcess:
         deadline = time.monotonic() + READY_S
         while not self._ready():
             assert self._process is not None
-            assert self._process.poll() is None, f"the node ended:\n{self.log}"
-            assert time.monotonic() < deadline, f"not ready in {READY_S} s:\n{self.log}"
+            assert self._process.poll() is None, f"the node ended:\n{self.log[-4000:]}"
+            assert time.monotonic() < deadline, f"not ready in {READY_S} s:\n{self.log[-4000:]}"
             time.sleep(0.02)
         self.pids()
 

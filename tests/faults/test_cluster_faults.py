@@ -10,7 +10,7 @@ import pytest
 from tests.cluster import cluster
 from tests.faults.checker import violations
 from tests.faults.cluster_faults import FAULTS
-from tests.faults.cluster_storm import Outcome, late_write, run
+from tests.faults.cluster_storm import Outcome, late_writes, run
 from tests.faults.storm import leaky_client
 
 pytestmark = leaky_client
@@ -31,7 +31,7 @@ def test_every_fault_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("between", [False, True])
 def test_a_leader_that_stood_still_writes_nothing_more(tmp_path: Path, between: bool) -> None:
     with cluster(tmp_path) as three:
-        assert not violations(late_write(three, between=between))
+        assert not violations(late_writes(three, 2, between=between))
 
 
 @pytest.mark.slow
