@@ -28,7 +28,7 @@ from ai_bridge.trading.limits import Prices, halt, mark_due
 from ai_bridge.trading.planning import Moment, plan, unfit
 from ai_bridge.trading.ports import Broker, Report
 from ai_bridge.trading.settling import entries_of
-from context.errors import ContextError
+from context.errors import ContextError, NotLeader
 from server.agent.trading_asking import Asking
 from server.agent.trading_brokers import Brokers
 from server.agent.trading_ledger import Ledger, control
@@ -95,6 +95,9 @@ class Trader:
     async def end(self) -> None:
         """End the session, if one trades; its open orders are cancelled."""
         async with self._lock:
+            if not self._node.leadership.leading:
+                raise NotLeader("this node does not lead; ask again")
+            await self.ledger.catch_up()
             if self.book.session:
                 await self._stop("asked")
         self._wake.set()
@@ -112,8 +115,7 @@ class Trader:
 
     async def _hindrance(self, standing: Standing) -> str | None:
         if not standing.leading:
-            leader = self._node.leadership.leader
-            return f"this node does not lead; {leader.url if leader else 'nobody'} does"
+            raise NotLeader("this node does not lead; ask again")
         if standing.stopped:
             return "the emergency stop is on; resume first"
         await self.ledger.catch_up()
