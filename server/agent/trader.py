@@ -33,6 +33,7 @@ from server.agent.trading_asking import Asking
 from server.agent.trading_brokers import Brokers
 from server.agent.trading_ledger import Ledger, control
 from server.agent.trading_market import Market
+from server.agent.trading_metrics import TradingMetrics
 
 if TYPE_CHECKING:
     from server.agent.node import Node
@@ -67,6 +68,7 @@ class Trader:
         self._looking: asyncio.Task[None] | None = None
         self._saved_at = time.monotonic()
         self._term = -1
+        node.metrics.registry.register(TradingMetrics(self))
 
     @property
     def book(self) -> Book:
@@ -159,6 +161,7 @@ class Trader:
                 await self._step()
         else:
             self._term, self.ledger.decisions = -1, None
+            await self.look()
         busy = self.book.session is not None or bool(self.book.open)
         await asyncio.sleep(REST_S)
         with contextlib.suppress(TimeoutError):

@@ -122,6 +122,10 @@ def test_a_decision_becomes_an_order_and_a_fill_that_refer_to_it(desk: NodeProce
     assert account["positions"] == []
     assert Decimal(account["realised"]) == Decimal(sold["value"]) - value
     assert Decimal(account["profit"]) == Decimal(sold["value"]) - value - fee - Decimal(sold["fee"])
+    exposed = api.get("/metrics").text
+    assert 'context_trading{mode="test"} 1.0' in exposed
+    assert "context_trading_orders_total 2.0" in exposed
+    assert 'context_trading_money{account="paper:USD",of="equity"}' in exposed
     decide(api, "hold")
     until(api, lambda s: any("neither" in each["why"] for each in s["passes"]), "the hold passed")
 
