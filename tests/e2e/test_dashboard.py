@@ -105,6 +105,28 @@ def test_a_decision_shows_every_vote(page: Page, node: NodeProcess) -> None:
         expect(card.locator(".votes")).to_contain_text(model)
 
 
+def test_trading_is_started_on_paper_seen_and_stopped(page: Page, node: NodeProcess) -> None:
+    state = page.locator("#trading-state")
+    expect(state).to_have_text("off")
+    page.locator("#trading-form select").select_option("high_volume")
+    page.get_by_role("button", name="Start on paper").click()
+    expect(state).to_have_text("high volume · paper")
+    expect(page.locator("#trading-body")).to_contain_text("10,000.00")
+    expect(page.locator("#trading-form")).to_be_hidden()
+    page.get_by_role("button", name="Stop trading").click()
+    expect(state).to_have_text("off")
+    expect(page.locator("#trading-body")).to_contain_text("Stopped")
+    node.client.post("/api/context/trading/start", json={"mode": "balanced"})
+    expect(state).to_have_text("balanced · paper")  # told by the stream
+    page.get_by_role("button", name="Emergency stop").click()
+    page.get_by_role("dialog").get_by_role("button", name="Stop trading").click()
+    expect(state).to_have_text("emergency stop")
+    expect(page.locator("#trading-form")).to_be_hidden()
+    page.get_by_role("button", name="Resume…").click()
+    page.get_by_role("button", name="Resume trading").click()
+    expect(state).to_have_text("off")
+
+
 def test_what_is_stored_can_never_become_part_of_the_page(page: Page, node: NodeProcess) -> None:
     node.client.ingest({"type": "note", "source": HOSTILE, "data": {"text": HOSTILE}})
     page.fill("#search-form [name=query]", "onerror")

@@ -11,6 +11,7 @@ import { Live } from "./live.js";
 import { Market } from "./market.js";
 import { Search } from "./search.js";
 import { Stream } from "./stream.js";
+import { Trading } from "./trading.js";
 
 const STATS_EVERY_MS = 2000;
 const NODES_EVERY_MS = 5000;
@@ -24,7 +25,8 @@ const health = new Health();
 const control = new Control();
 const market = new Market({ onDecide: (symbol, button) => decisions.decide(symbol, button) });
 const decisions = new Decisions({ isSimulated: (symbol) => market.isSimulated(symbol) });
-const panels = [live, market, health, decisions, control];
+const trading = new Trading();
+const panels = [live, market, health, decisions, control, trading];
 const stream = new Stream({
   onItems: (group) => panels.forEach((panel) => panel.take(group)),
   onGap: (gap) => live.gap(gap),
@@ -107,5 +109,6 @@ showConnection("connecting");
 repeat(async () => showStats(await get("/api/context/stats")), STATS_EVERY_MS);
 repeat(async () => showNodes(await get("/api/nodes")), NODES_EVERY_MS);
 repeat(() => control.refresh(), NODES_EVERY_MS);
+repeat(() => trading.refresh(), STATS_EVERY_MS);
 repeat(showTypes, 30_000);
 untilDone(begin);
