@@ -1,12 +1,16 @@
 """Ingest of a cluster: the leader's log over three engines and two followers, on this machine.
 
     python -m bench.cluster [--seconds 5] [--batch 1000] [--group 8] [--followers 2] [--json]
+    python -m bench.cluster --nodes [--items 500000] [--connections 4] [--json]
 
-Prints items a second that a majority has stored with fsync and the leader has applied, and how much
-later the followers have them; beside it the rate at which the engine alone takes the same
+With `--nodes` three whole nodes run, and bodies of 1,000 items are posted to the leader over HTTP:
+everything is in there, and the engine's own rate is measured in the same run.
+
+Without, prints items a second that a majority has stored with fsync and the leader has applied, and
+how much later the followers have them; beside it the rate at which the engine alone takes the same
 messages, each with its expected last sequence, from the same client. `group` bodies share a
-message, as those of so many connections do at a node. Parsing, HTTP and the index are not in here,
-and the three nodes share one process: `bench.ingest` has the former.
+message, as those of so many connections do at a node. Parsing, HTTP and the index are not in there,
+and the three nodes share one process.
 """
 
 from __future__ import annotations
@@ -17,19 +21,27 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import psutil
+from nats.aio.client import Client
 
 from bench import corpus
+from bench.load import request, send
 from context.entries import encode_entry, pack
 from context.items import Batch
 from context.ports import Draft
+from nodes.adapters.nats_client import connect
 from nodes.engine import Address
 from nodes.leadership import Peer, SingleLeadership
 from server.agent.replication import Replication, join
 from shared_storage.adapters.stream_jetstream import JetStream
 from shared_storage.envelope import Envelope, Kind, encode
-from tests.engines import Engine, settings_of
+from shared_storage.errors import StreamDown
+from tests.cluster import Cluster, cluster
+from tests.engines import SECRET, Engine, settings_of
 from tests.node_process import free_port
 
 TERM = 1_000
@@ -49,8 +61,8 @@ class Follower:
     def _take(self, batches: Sequence[Batch]) -> None:
         self.items += sum(batch.count for batch in batches)
 
-    def _spawn(self, work: object) -> None:
-        self._tasks.append(asyncio.ensure_future(work))  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.ensure_future(work))
 
     async def stop(self) -> None:
         """Leave the cluster."""
@@ -107,6 +119,64 @@ def _groups(bodies: Sequence[Draft], group: int) -> list[Sequence[Draft]]:
     return [bodies[at : at + group] for at in range(0, len(bodies), group)]
 
 
+def measure_nodes(folder: Path, count: int, connections: int, seconds: float) -> dict[str, float]:
+    """Rates of three whole nodes and of the engine alone, in items a second."""
+    lines = corpus.lines(count)
+    bodies = [b"\n".join(lines[at : at + 1000]) for at in range(0, count, 1000)]
+    requests = [request(body, "application/x-ndjson") for body in bodies]
+    with cluster(folder / "nodes") as three:
+        leader = three.leader()
+        port = three[leader].port
+        send(port, requests[:50], connections)  # what is compiled or loaded once
+        before = _cpu_s(three)
+        sent = send(port, requests, connections)
+        newest = three[leader].client.newest().rpartition(":")[2]
+        acknowledged = time.perf_counter()
+        for n in range(3):
+            three.has(n, int(newest))
+        after_s, cpu_s = time.perf_counter() - acknowledged, _cpu_s(three) - before
+    alone = asyncio.run(_engine_alone(folder / "engines", seconds))
+    return {
+        "items_per_s": count / sent.seconds,
+        "engine_items_per_s": alone,
+        "ratio": count / sent.seconds / alone,
+        "followers_after_s": after_s,
+        "cpu_us_per_item": cpu_s / count * 1e6,
+    }
+
+
+def _cpu_s(three: Cluster) -> float:
+    """CPU seconds of all processes of all nodes."""
+    times = [psutil.Process(pid).cpu_times() for node in three.nodes for pid in node.pids()]
+    return sum(each.user + each.system for each in times)
+
+
+async def _engine_alone(folder: Path, seconds: float) -> float:
+    peers = [Address("127.0.0.1", free_port()) for _ in range(3)]
+    engines = [Engine(folder / str(n), own, peers) for n, own in enumerate(peers)]
+    for engine in engines:
+        engine.start()
+    try:
+        client = await connect(peers, SECRET, tls=None)
+        stream = await _opened(client)
+        groups = itertools.cycle(_groups(drafts(1000), 1))
+        rate = await asyncio.to_thread(_engine, stream, groups, seconds)
+        await client.close()
+    finally:
+        for engine in engines:
+            engine.stop()
+    return rate
+
+
+async def _opened(client: Client) -> JetStream:
+    """A stream of three replicas; engines that have just started need a moment for it."""
+    while True:
+        try:
+            return await JetStream.open(client, "bench", replicas=3, max_bytes=1 << 34, anew=True)
+        except StreamDown:
+            await asyncio.sleep(0.2)
+
+
 async def _log(
     leader: Replication,
     nodes: Sequence[Follower],
@@ -158,11 +228,17 @@ def main() -> None:
     parser.add_argument("--group", type=int, default=8, help="bodies that share a commit")
     parser.add_argument("--followers", type=int, choices=(0, 1, 2), default=2)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--nodes", action="store_true", help="three whole nodes, over HTTP")
+    parser.add_argument("--items", type=int, default=500_000)
+    parser.add_argument("--connections", type=int, default=4)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = asyncio.run(
-            measure(Path(folder), args.seconds, args.batch, args.group, args.followers)
-        )
+        if args.nodes:
+            found = measure_nodes(Path(folder), args.items, args.connections, args.seconds)
+        else:
+            found = asyncio.run(
+                measure(Path(folder), args.seconds, args.batch, args.group, args.followers)
+            )
     if args.json:
         print(json.dumps(found))
         return
@@ -170,6 +246,8 @@ def main() -> None:
     print(f"engine   {found['engine_items_per_s']:>12,.0f} items/s, the same messages alone")
     print(f"ratio    {found['ratio']:>12.2f}")
     print(f"followers had all {found['followers_after_s'] * 1000:.0f} ms later")
+    if args.nodes:
+        print(f"CPU      {found['cpu_us_per_item']:>12.1f} us an item, all processes of all nodes")
 
 
 if __name__ == "__main__":

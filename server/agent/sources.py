@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from context.adapters.feeds import open_feed
+from context.adapters.feeds import Feed, open_feed
 from context.errors import ContextError
 from context.feeds import parse_spec
 from context.ingest import make_item
@@ -26,8 +27,14 @@ def start_sources(node: Node, probe: HealthProbe) -> None:
         node.spawn(_sample_health(node, probe))
     for text in node.settings.feeds:
         feed = open_feed(parse_spec(text), lambda items: _emit(node, items))
-        node.feeds.append(feed.state)
+        node.feeds.append(partial(_state, node, feed))
         node.spawn(while_leading(node.leadership, feed.run))
+
+
+def _state(node: Node, feed: Feed) -> dict[str, Any]:
+    """What a feed tells of itself; on a node that does not lead it waits."""
+    state = feed.state()
+    return state if node.leadership.leading else {**state, "state": "standby"}
 
 
 async def _emit(node: Node, items: list[dict[str, Any]]) -> None:

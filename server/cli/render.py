@@ -111,9 +111,18 @@ def models_view(document: Json) -> Table:
 
 def nodes_view(document: Json) -> Group:
     """Leader, term and members."""
-    columns = ("id", "role", "state", "url", "score", "heartbeat_age_s", "applied_offset")
-    head = Text(f"leader {safe(document['leader'])}, term {document['term']}")
-    return Group(head, _rows(document["nodes"], columns))
+    columns = ("id", "role", "state", "term", "url", "heartbeat_age_s", "behind", "score", "of")
+    newest = next((n["applied_offset"] for n in document["nodes"] if n["role"] == "leader"), -1)
+    rows = [
+        {
+            **node,
+            "behind": max(0, newest - node["applied_offset"]),
+            "of": [f"{part} {value:g}" for part, value in node["score_parts"].items()],
+        }
+        for node in document["nodes"]
+    ]
+    led = f"leader {safe(document['leader'])}" if document["leader"] else "no leader"
+    return Group(Text(f"{led}, term {document['term']}"), _rows(rows, columns))
 
 
 def pairs_view(document: Json, prefix: str = "") -> Table:

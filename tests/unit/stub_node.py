@@ -293,6 +293,8 @@ NODE = {
     "state": "alive",
     "capabilities": {"cores": 2},
     "score": 1.0,
+    "score_parts": {"cores": 1.585},
+    "term": 3,
     "heartbeat_age_s": 0.1,
     "applied_offset": 7,
 }

@@ -1,7 +1,7 @@
 // The nodes: who leads, how fresh their heartbeats are, and how each machine fares.
 
 import { byId, el, paced } from "./dom.js";
-import { bytes, duration, percent } from "./format.js";
+import { bytes, count, duration, percent } from "./format.js";
 
 const SAMPLES = 120;
 const STALE_S = 45;
@@ -55,7 +55,7 @@ export class Health {
     const node = this.nodes.get(id);
     const samples = this.samples.get(id) ?? [];
     const newest = samples.at(-1);
-    const card = el("li", { class: "node" }, this.head(id, node));
+    const card = el("li", { class: "node" }, this.head(id, node), node ? this.standing(node) : null);
     card.dataset.node = id;
     if (!newest) {
       card.append(el("p", { class: "muted small" }, "No health sample yet; one comes every few seconds."));
@@ -67,6 +67,22 @@ export class Health {
     }
     card.append(meters(newest.data), load(samples), ...gpus(newest.data));
     return card;
+  }
+
+  /** Its term, how far its copy of the log is behind the newest, and what its score is made of. */
+  standing(node) {
+    const leader = [...this.nodes.values()].find((each) => each.role === "leader");
+    const behind = leader ? leader.applied_offset - node.applied_offset : 0;
+    const parts = Object.entries(node.score_parts ?? {}).map(([name, value]) => `${name} ${value}`);
+    return el(
+      "p",
+      { class: "muted small", title: parts.join(", ") },
+      [
+        `term ${node.term}`,
+        behind > 0 ? `${count(behind)} items behind` : "up to date",
+        `score ${node.score}${parts.length ? ` (${parts.join(", ")})` : ""}`,
+      ].join(" · "),
+    );
   }
 
   head(id, node) {

@@ -147,7 +147,7 @@ function feedLine(feed) {
   return el(
     "li",
     { title: feed.last_error ?? null },
-    el("span", { class: "dot", "data-state": feed.state === "live" ? "good" : "warn" }),
+    el("span", { class: "dot", "data-state": feed.state === "live" ? "good" : feed.state === "standby" ? "off" : "warn" }),
     " ",
     el("strong", {}, feed.feed),
     ` ${feed.state} · ${parts.join(" · ")}`,
