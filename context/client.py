@@ -1,7 +1,6 @@
-"""Client of a node: REST and Server-Sent Events, with the standard library and `requests` alone.
+"""Client of one node or several: REST and Server-Sent Events, with `requests` alone.
 
-In this package only it touches the network, and `client_retries` the clock, so that a program can
-import it without any of the server's packages.
+A program can import it without any of the server's packages.
 """
 
 from __future__ import annotations
@@ -10,16 +9,17 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO, Self
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from context import frames
-from context.client_answers import json_of, not_a_node, problem_of, reason
+from context.client_answers import json_of, not_a_node
 from context.client_errors import ClientError, NodeUnreachable, RequestFailed
+from context.client_nodes import Nodes
 from context.client_retries import OnRetry, Retries
-from context.client_values import Json, OnProgress, bearer, encode, params, save, without_none
+from context.client_values import Json, OnProgress, encode, params, routing, save, without_none
 from context.events import Event, EventDecoder, is_after
 
 __all__ = ["Client", "ClientError", "Event", "NodeUnreachable", "RequestFailed"]
@@ -31,23 +31,25 @@ class Client:
     """A node's REST interface as methods; answers are the JSON documents of the API as dicts.
 
     Every method raises NodeUnreachable or RequestFailed. Close it, or use it in a `with` block.
+    With several addresses a call goes on to the next node where one cannot answer, unless that
+    could do it twice; what this client has stored, it finds again on every node.
     """
 
     def __init__(
         self,
-        url: str = "http://127.0.0.1:5000",
+        url: str | Sequence[str] = "http://127.0.0.1:5000",
         timeout_s: float = 10.0,
         session: requests.Session | None = None,
         token: str | None = None,
     ) -> None:
-        """`token` is the node's `api_token`, where it has one."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"url must look like http://host:port (got {url!r})")
-        self.url = url.rstrip("/")
+        """`url` may be several, in a list or with commas; `token` is the nodes' `api_token`."""
+        self._nodes = Nodes(url, session, token)
         self.timeout_s = timeout_s
-        self._session = session or requests.Session()
-        self._auth = bearer(token) if token else None
+
+    @property
+    def url(self) -> str:
+        """Address of the node that is asked now."""
+        return self._nodes.url
 
     def __enter__(self) -> Self:
         return self
@@ -57,7 +59,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        self._session.close()
+        self._nodes.close()
 
     # Context
 
@@ -76,16 +78,19 @@ class Client:
         once; without a key there is a single try. `on_retry(error, pause_s)` hears of each.
         """
         body, media = encode(items)
-        headers = {"Content-Type": media}
-        if idempotency_key is None:
-            return self._call("POST", "/api/context/ingest", data=body, headers=headers)
-        headers["Idempotency-Key"] = idempotency_key
-        retries = Retries(give_up_after_s, on_retry)
+        headers, keyed = {"Content-Type": media}, idempotency_key is not None
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
+        retries = Retries(give_up_after_s if keyed else 0.0, on_retry)
         while True:
             try:
-                return self._call("POST", "/api/context/ingest", data=body, headers=headers)
+                how = {"data": body, "headers": headers, "repeatable": keyed}
+                stored = self._call("POST", "/api/context/ingest", **how)
             except ClientError as error:
                 retries.wait(error)
+                continue
+            self._nodes.wrote(stored["cursor"])
+            return stored
 
     def latest(self, **filters: Any) -> Json:
         """Newest items first; filters: type, source, symbol, limit, before."""
@@ -95,7 +100,8 @@ class Client:
         """One page of hits; options are those of the API (mode, regex, since, limit...)."""
         body = {"query": query, **without_none(options)}
         wait_s = self.timeout_s + body.get("deadline_ms", 0) / 1000
-        return self._call("POST", "/api/context/search", json=body, timeout_s=wait_s)
+        how = {"params": routing(body), "json": body, "timeout": wait_s, "reads": True}
+        return self._call("POST", "/api/context/search", **how)
 
     def search_all(self, query: str, **options: Any) -> Iterator[Json]:
         """Every hit, newest first, page after page; `limit` is the size of a page."""
@@ -201,7 +207,7 @@ class Client:
         """One long poll, `{"items", "next", "gap", "as_of"}`; go on after `next`."""
         how = params({"after": after, "wait_s": wait_s, "limit": limit, **filters})
         wait = self.timeout_s + wait_s
-        return self._call("GET", "/api/context/poll", params=how, timeout_s=wait)
+        return self._call("GET", "/api/context/poll", params=how, timeout=wait)
 
     def follow(
         self,
@@ -278,7 +284,7 @@ class Client:
         """Ask the models for a decision; options: context, models, deadline_ms."""
         body = {"symbols": list(symbols), **without_none(options)}
         wait_s = self.timeout_s + body.get("deadline_ms", 5000) / 1000
-        return self._call("POST", "/api/context/ai/decide", json=body, timeout_s=wait_s)
+        return self._call("POST", "/api/context/ai/decide", json=body, timeout=wait_s)
 
     def decisions(self, **filters: Any) -> Json:
         """Recorded decisions, newest first; filters: limit, model, symbol."""
@@ -331,34 +337,14 @@ class Client:
     def start_trading(self, mode: str, **options: Any) -> Json:
         """Act on decisions; options: broker, symbols, quote, live, confirm, ask_every_s."""
         body = {"mode": mode, **without_none(options)}
-        return self._call("POST", "/api/context/trading/start", json=body, timeout_s=60.0)
+        return self._call("POST", "/api/context/trading/start", json=body, timeout=60.0)
 
     def stop_trading(self) -> Json:
         """End it: open orders are cancelled, positions stay."""
         return self._call("POST", "/api/context/trading/stop", json={})
 
-    def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        timeout_s: float | None = None,
-        accept: int = 200,
-        **how: Any,
-    ) -> Json:
-        how["timeout"] = timeout_s or self.timeout_s
-        return json_of(self._send(method, path, accept=accept, **how))
+    def _call(self, method: str, path: str, **how: Any) -> Json:
+        return json_of(self._send(method, path, **how))
 
-    def _send(self, method: str, path: str, *, accept: int = 200, **how: Any) -> requests.Response:
-        how.setdefault("timeout", self.timeout_s)
-        try:
-            answer = self._session.request(method, self.url + path, auth=self._auth, **how)
-        except requests.Timeout as error:
-            raise NodeUnreachable(self.url, f"no answer within {how['timeout']} s") from error
-        except requests.RequestException as error:
-            raise NodeUnreachable(self.url, reason(error)) from error
-        if answer.ok or answer.status_code == accept:
-            return answer
-        with answer:
-            wait = answer.headers.get("Retry-After", "")
-            raise RequestFailed(problem_of(answer), float(wait) if wait.isdecimal() else 0.0)
+    def _send(self, method: str, path: str, **how: Any) -> requests.Response:
+        return self._nodes.send(method, path, **{"timeout": self.timeout_s, **how})

@@ -19,6 +19,12 @@ def reason(error: requests.RequestException) -> str:
     return (isinstance(cause, OSError) and cause.strerror) or str(cause)
 
 
+def was_never_sent(error: requests.RequestException) -> bool:
+    """Whether there was no connection that the request could have gone into."""
+    cause = error.args[0] if error.args else None
+    return type(getattr(cause, "reason", None)).__name__ == "NewConnectionError"
+
+
 def _document(answer: requests.Response) -> Json:
     """The JSON object of an answer, empty where it is something else."""
     try:

@@ -25,10 +25,12 @@ class NodeUnreachable(ClientError):
 
     retryable = True
 
-    def __init__(self, url: str, reason: str) -> None:
+    def __init__(self, url: str, reason: str, *, sent: bool = True) -> None:
+        """Unless `sent`, nobody got the request."""
         super().__init__(f"no node reachable at {url} ({reason})")
         self.url = url
         self.reason = reason
+        self.sent = sent
 
 
 class RequestFailed(ClientError):

@@ -34,6 +34,11 @@ def without_none(options: Mapping[str, Any]) -> Json:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def routing(options: Json) -> Json:
+    """Takes out of the options those that say which node may answer."""
+    return {name: options.pop(name) for name in ("consistency", "min_cursor") if name in options}
+
+
 def params(filters: Mapping[str, Any]) -> Json:
     """Filters as query parameters: booleans in JSON's spelling, lists with commas."""
     return {name: _param(value) for name, value in without_none(filters).items()}

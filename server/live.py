@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from context.adapters.standing_compiler import StandingCompiler
-from context.errors import BadCursor
+from context.errors import BadCursor, Behind
 from context.filter import Filter
 from context.hub import Entry, Matches, Ring
 from context.items import Batch, Cursor, encode_item, encode_items
@@ -31,6 +31,7 @@ RING_BYTES = 32 << 20
 RECONNECT_S = 0.2
 PIECE_ITEMS = 1000  # read at once for one subscriber
 PIECE_BYTES = 1 << 18
+PATIENCE_S = 5.0  # for an item that a subscriber has seen on a node that is ahead of this one
 
 _NONE = np.empty(0, dtype=np.intp)
 _piece = msgspec.msgpack.Decoder(tuple[list[tuple[int, float, bytes]], int, int]).decode
@@ -45,6 +46,7 @@ class LiveFeed:
         """`offload` runs long work without stopping green threads (`runtime.offload`)."""
         self.agent = agent
         self.epoch = ""
+        self.follows = False  # other nodes may be ahead
         self.subscribers = 0
         self._ring = Ring(RING_BYTES)
         self._changed = threading.Condition()
@@ -231,8 +233,9 @@ class Place:
     """Where a subscriber begins: after a cursor, or with what comes from now on."""
 
     def __init__(self, feed: LiveFeed, after: str | None) -> None:
-        """Raises BadCursor for text that is no cursor or lies beyond the newest item. A cursor of
-        another epoch is no error: what was missed is told by a gap.
+        """Raises BadCursor for text that is no cursor or lies beyond the newest item, Behind where
+        another node may have that item. A cursor of another epoch is no error: what was missed is
+        told by a gap.
         """
         start = feed.agent.json("as_of")
         self.gap: Gap | None = None
@@ -245,6 +248,10 @@ class Place:
             lost = Cursor(cursor.epoch, cursor.offset + 1)
             begin = Cursor(feed.epoch, start["oldest"] - 1)
             self.gap, self.offset = Gap(str(lost), str(begin)), begin.offset
+        elif cursor.offset > start["newest"] and feed.follows:
+            if not feed.wait(cursor.offset - 1, PATIENCE_S):
+                raise Behind(f"this node has applied up to {self.as_of} only")
+            self.offset = cursor.offset
         elif cursor.offset > start["newest"]:
             raise BadCursor(f"cursor {cursor} lies beyond the newest item {self.as_of}")
         else:

@@ -45,6 +45,7 @@ def main() -> None:
         raise SystemExit(1) from exc
     agent = AgentClient(agent_socket(settings))
     feed = LiveFeed(agent, runtime.offload(settings.async_mode))
+    feed.follows = bool(settings.peers)
     _wait_for(agent)
     feed.start()
     lead = Lead(agent)

@@ -254,7 +254,9 @@ def _add_backtest(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_client(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--url", help=f"the node to talk to (default {DEFAULT_URL})")
+    group.add_argument(
+        "--url", help=f"the node to talk to, or several with commas (default {DEFAULT_URL})"
+    )
     group.add_argument(
         "--json", action="store_true", help="print JSON for programs: the API's own document"
     )

@@ -39,6 +39,7 @@ EXCEPTIONS = {
     "ai_bridge/bridge.py": {"asyncio"},  # waits for models; does no I/O of its own
     "ai_bridge/started.py": {"asyncio"},  # waits for models; does no I/O of its own
     "context/client.py": {"requests"},  # the HTTP client that users import
+    "context/client_nodes.py": {"requests"},
     "context/client_retries.py": {"random", "time"},
     "nodes/leadership.py": {"asyncio"},  # tells waiting tasks of a change; does no I/O
 }

@@ -14,6 +14,7 @@ import pytest
 import requests
 import socketio
 
+from context.client import Client
 from nodes.proof import HEADER, Passed, Proofs
 from tests.cluster import Cluster, cluster
 from tests.engines import SECRET
@@ -197,6 +198,19 @@ def test_socket_io_of_a_follower_stores_and_tells_of_the_leader(three: Cluster) 
         assert event["term"] == moved.json()["term"]
 
 
+def test_a_subscriber_that_is_ahead_of_its_next_node_waits(three: Cluster) -> None:
+    leader, follower, _ = roles(three)
+    epoch, _, newest = leader.client.newest().partition(":")
+    after = {"after": f"{epoch}:{int(newest) + 1}", "wait_s": 0}
+    timer = threading.Timer(0.3, lambda: leader.client.ingest([item(0), item(1)]))
+    timer.start()
+    polled = follower.client.get("/api/context/poll", params=after)
+    assert polled.status_code == 200, polled.text
+    after["after"] = f"{epoch}:{int(newest) + 1000}"
+    assert follower.client.get("/api/context/poll", params=after).json()["code"] == "behind"
+    timer.join()
+
+
 class Writer(threading.Thread):
     """Stores numbered items through one node, each with a key, and tries each until it is taken."""
 
@@ -267,3 +281,15 @@ def stored_once(three: Cluster, writers: list[Writer]) -> None:
             assert page.status_code == 200, page.text
             numbers = [each["data"]["n"] for each in reversed(page.json()["items"])]
             assert numbers == list(range(writer.taken))
+
+
+def test_the_python_client_goes_on_and_sees_what_it_wrote(three: Cluster) -> None:
+    leader, follower, other = roles(three)
+    with Client([follower.url, leader.url, other.url]) as client:
+        for n in range(20):
+            cursor = client.ingest([item(n)], idempotency_key=f"client-{n}")["cursor"]
+            assert client.latest(limit=1)["items"][0]["id"] == cursor
+            if n == 10:
+                follower.stop()
+        assert client.url == leader.url
+    follower.start()

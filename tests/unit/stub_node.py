@@ -52,6 +52,7 @@ class StubNode:
         self.gap: dict[str, Any] | None = None
         self.chunked = True
         self.ready = True
+        self.forgot = False  # whether cursors are of another log
         self.on_ingest = lambda count: None
         self.changed = threading.Condition()
         self.port = 0
@@ -136,7 +137,9 @@ class _Handler(BaseHTTPRequestHandler):
         split = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(split.query).items()}
         self.node.seen.append(("GET", split.path, query))
-        if split.path == "/api/context/stream":
+        if self.node.forgot and "min_cursor" in query:
+            self.answer(400, problem(400, "bad_cursor"))
+        elif split.path == "/api/context/stream":
             self.stream(query)
         elif split.path.startswith("/api/context/items/"):
             self.one(int(split.path.rpartition("/")[2]))
@@ -179,6 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
             body: Any = [json.loads(line) for line in raw.splitlines()]
         else:
             body = json.loads(raw)
+        self.path = self.path.partition("?")[0]
         self.node.seen.append(("POST", self.path, body))
         if self.path == "/api/context/ingest":
             self.ingest(body if isinstance(body, list) else [body])

@@ -177,6 +177,70 @@ def test_stream_tells_of_gaps_and_gives_up(node: StubNode, client: Client) -> No
         next(stream)
 
 
+@pytest.fixture
+def other() -> Iterator[StubNode]:
+    with StubNode() as stub:
+        yield stub
+
+
+@pytest.fixture
+def both(node: StubNode, other: StubNode) -> Iterator[Client]:
+    with Client(f"{node.url}, {other.url}/", timeout_s=5) as made:
+        yield made
+
+
+def test_a_call_goes_on_to_the_next_node(node: StubNode, other: StubNode, both: Client) -> None:
+    assert both.url == node.url
+    node.kill()
+    assert both.ingest(trade(1))["cursor"] == "e1:0", "nobody got it, so it needs no key"
+    assert both.url == other.url
+    assert both.stats()["items"] == 1
+    other.kill()
+    with pytest.raises(NodeUnreachable) as caught:
+        both.stats()
+    assert caught.value.url == f"{node.url}, {other.url}"
+
+
+def test_only_what_can_be_repeated_goes_on(node: StubNode, other: StubNode, both: Client) -> None:
+    node.hang_up_after_storing = 1
+    with pytest.raises(NodeUnreachable):
+        both.ingest(trade(1))
+    assert (len(node.items), len(other.items)) == (1, 0)
+    assert both.url == other.url, "the next call goes elsewhere"
+    other.refuse = [422]
+    with pytest.raises(RequestFailed):
+        both.ingest(trade(1), idempotency_key="k")
+    assert both.url == other.url, "the fault was not this node's"
+    other.refuse = [503]
+    assert both.ingest(trade(2), idempotency_key="k")["cursor"] == "e1:1"
+    assert (len(node.items), len(other.items)) == (2, 0)
+
+
+def test_reads_ask_for_what_was_written(node: StubNode, client: Client) -> None:
+    client.latest(limit=1)
+    assert node.seen[-1][2] == {"limit": "1"}
+    client.ingest([trade(1), trade(2)])
+    client.latest(limit=1)
+    assert node.seen[-1][2] == {"limit": "1", "min_cursor": "e1:1"}
+    client.status()
+    assert node.seen[-1] == ("GET", "/readyz", {})
+    node.forgot = True  # another log is there now
+    client.latest()
+    client.latest()
+    assert [seen[2] for seen in node.seen[-3:]] == [{"min_cursor": "e1:1"}, {}, {}]
+
+
+def test_a_stream_goes_on_at_the_next_node(node: StubNode, other: StubNode, both: Client) -> None:
+    for stub in (node, other):
+        stub.store([trade(float(n)) for n in range(6)])
+    node.hang_up_after_events = [2]
+    stream = both.stream(after="e1:-1")
+    found = [next(stream).data["offset"] for _ in range(2)]
+    node.kill()
+    found += [next(stream).data["offset"] for _ in range(4)]
+    assert found == list(range(6))
+
+
 EVENTS = (
     ': hello\n\nevent: context\nid: e:0\ndata: {"a":\ndata: 1}\n\n'
     'event: other\ndata: 1\n\nretry: 5\n\nevent: gap\r\ndata:{"missed_from":"é"}\r\n\r\n'
