@@ -165,7 +165,9 @@ class Trader:
         busy = self.book.session is not None or bool(self.book.open)
         await asyncio.sleep(REST_S)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), BUSY_S if busy else IDLE_S)
+            # Not `wait_for`: in Python 3.11 it forgets a cancellation that comes with the wake-up.
+            async with asyncio.timeout(BUSY_S if busy else IDLE_S):
+                await self._wake.wait()
         self._wake.clear()
 
     async def _hear(self) -> None:
