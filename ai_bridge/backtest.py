@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ai_bridge.prediction import choose
-from ai_bridge.weights import Level, brier, substitute
+from ai_bridge.weights import Level, brier, losses, mixture, substitute
 
 LEAST_CASES = 30  # judged answers below which a report promotes nobody
 BINS = 10
@@ -141,7 +141,8 @@ def _pooled(cases: Sequence[Case], *, with_it: bool) -> Iterator[float]:
             level.learn({name: brier(vote, each.outcome or "") for name, vote in said.items()})
         waiting = [each for each in waiting if (each.known_at or math.inf) > case.at]
         votes = _votes(case, with_it)
-        yield brier(substitute(level.shares(votes), votes), case.outcome or "")
+        mixed = mixture(level.shares(votes), {name: losses(vote) for name, vote in votes.items()})
+        yield brier(substitute(mixed), case.outcome or "")
         waiting.append(case)
 
 

@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ai_bridge.backoff import predict
 from ai_bridge.conformal import Cover, prediction_set
 from ai_bridge.errors import InvalidRecord, NoModels, UnknownModel
 from ai_bridge.experts import Pooled, attributed, counting, experts
 from ai_bridge.prediction import DECISIONS, choose
 from ai_bridge.votes import Vote
-from ai_bridge.weights import substitute
 
 T = TypeVar("T")
 _REPLAYED = ("final_decision", "confidence", "distribution", "agreement")
@@ -54,10 +54,11 @@ def pool(votes: Sequence[Vote], pooled: Pooled | None = None) -> Consensus:
     voters = counting(votes, pooled.configured)
     if not voters:
         raise NoModels("no vote carries weight")
+    if pooled.whole is None or pooled.symbol is None:
+        raise InvalidRecord("the decision's pool does not say how experts were mixed")
     said = experts(voters, pooled.configured)
-    shares = {name: pooled.shares[name] for name in said}
-    weights = attributed(voters, pooled.configured, shares)
-    return _decided(voters, substitute(shares, said), weights)
+    distribution, shares = predict(said, pooled.whole, pooled.symbol)
+    return _decided(voters, distribution, attributed(voters, pooled.configured, shares))
 
 
 def _mean(votes: Sequence[Vote]) -> Consensus:

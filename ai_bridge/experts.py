@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from ai_bridge.backoff import Mixing
 from ai_bridge.votes import Vote
 from ai_bridge.weights import Distribution
 
@@ -23,14 +24,14 @@ Rule = Literal["learned", "static"]
 class Pooled(msgspec.Struct, frozen=True, kw_only=True):
     """What a decision was pooled by, so that it replays.
 
-    `rule` learned: by the Aggregating Algorithm with these `shares` of the experts; static: by the
-    mean with the `configured` weight of each model. `outcomes` is how many were known.
+    `rule` learned: by the Aggregating Algorithm, as the games of all symbols (`whole`) and of this
+    one (`symbol`) mixed the experts; static: by the mean with the models' `configured` weights.
     """
 
     rule: Rule
-    outcomes: int
     configured: dict[str, float]
-    shares: dict[str, float] = {}
+    whole: Mixing | None = None
+    symbol: Mixing | None = None
 
 
 def prior(expert: str) -> float:

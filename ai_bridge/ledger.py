@@ -17,6 +17,8 @@ from ai_bridge.conformal import Conformal
 from ai_bridge.consensus import cover_of, decisions_of, pool, pooled_of, votes_of
 from ai_bridge.errors import InvalidRecord
 from ai_bridge.experts import (
+    CONFIGURED,
+    UNIFORM,
     Pooled,
     Rule,
     attributed,
@@ -86,7 +88,7 @@ class Ledger:
         counted = counting(votes, configured)
         if not counted:
             return {}
-        shares = self.weights.shares(symbol, list(experts(counted, configured)))
+        shares = self.weights.shares(symbol, [*own(counted), CONFIGURED, UNIFORM])
         return attributed(counted, configured, shares)
 
     def calibrated(self, vote: Vote) -> Vote:
@@ -103,12 +105,11 @@ class Ledger:
         symbols: Sequence[str],
         rule: Rule,
     ) -> Pooled:
-        """By what to pool these votes now; no shares where no vote counts."""
+        """By what to pool these votes now; they need not count."""
         counted = counting(votes, configured)
-        shares: dict[str, float] = {}
-        if counted and rule == "learned":
-            shares = self.weights.shares(symbol_of(symbols), list(experts(counted, configured)))
-        return Pooled(rule=rule, outcomes=self.outcomes, configured=dict(configured), shares=shares)
+        names = [*own(counted), CONFIGURED, UNIFORM]
+        whole, symbol = self.weights.mixings(symbol_of(symbols), names)
+        return Pooled(rule=rule, configured=dict(configured), whole=whole, symbol=symbol)
 
     def apply(self, record: Mapping[str, Any], outcome: str) -> None:
         """Learn from one outcome; a repeat changes nothing.
@@ -153,7 +154,7 @@ class Ledger:
             for name, each in own([vote]).items()
         }
         symbol = symbol_of(record.get("symbols", []))
-        delay = 0 if pooled is None else self.outcomes - pooled.outcomes
+        delay = self._note_delay(symbol, pooled)
         given = record.get("distribution") or pool(votes, pooled).distribution
         mixed = self.weights.learn(symbol, losses, late_losses)
         loss = brier(given, outcome)
@@ -163,6 +164,15 @@ class Ledger:
         stated = (cover.target, list(record.get("prediction_set", []))) if cover else None
         at = float(record.get("asked_at", 0.0))
         self.conformal.learn(given, outcome, at=at, given=stated)
+
+    def _note_delay(self, symbol: str, pooled: Pooled | None) -> int:
+        """How many outcomes came between; records of older versions do not tell."""
+        if pooled is None or pooled.whole is None or pooled.symbol is None:
+            return 0
+        over_all = self.weights.whole.rounds - pooled.whole.outcomes
+        here = self.weights.rounds(symbol) - pooled.symbol.outcomes
+        self.weights.note_delay(symbol, over_all, here)
+        return over_all
 
     def _score(self, model: str, distribution: Distribution, outcome: str) -> None:
         before = self.scores.get(model, Score())

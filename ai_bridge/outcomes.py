@@ -14,12 +14,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from ai_bridge.consensus import decisions_of
 from ai_bridge.prediction import DECISIONS
 from ai_bridge.record import DEAD_BAND, outcome_event
 
 MOST_WAITING = 100_000  # decisions; beyond it the oldest are never judged
 Record = Mapping[str, Any]
+
+
+class _Data(msgspec.Struct, frozen=True):
+    symbol: str
+    price: float
+
+
+class Price(msgspec.Struct, frozen=True):
+    """What counts of a `trading_data` item."""
+
+    data: _Data
+    timestamp: float
+    source: str = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +102,19 @@ class Judge:
         if len(self._waiting) > MOST_WAITING:
             del self._waiting[next(iter(self._waiting))]
 
-    def priced(self, offset: int, item: Record) -> list[Judged]:
+    def priced(self, offset: int, told: Price) -> list[Judged]:
         """Take in a price and return what it judges."""
-        market = (str(item["data"].get("symbol")), str(item.get("source", "unknown")))
-        due, now = self._due.get(market), item["timestamp"]
-        price = item["data"].get("price")
-        if due is None or not (isinstance(price, int | float) and 0 < price < math.inf):
+        market, price = (told.data.symbol, told.source), told.data.price
+        due = self._due.get(market)
+        if due is None or not 0 < price < math.inf:
             return []
         judged = []
-        while due and due[0][0] <= now:
+        while due and due[0][0] <= told.timestamp:
             _, _, record = heapq.heappop(due)
             if self._waiting.pop(record["decision_id"], None) is None:
                 continue  # forgotten, as too many waited
             gain = price / record["reference"][market[0]]["price"] - 1
-            judged.append(Judged(record, gain, now, offset))
+            judged.append(Judged(record, gain, told.timestamp, offset))
         if not due:
             del self._due[market]
         return judged

@@ -3,14 +3,14 @@
 Regret against an expert is the consensus's Brier loss minus the expert's, summed over the rounds
 that the expert took part in; a late answer counts by its importance. It never exceeds the `bound`
 
-    ln(mass / prior of the expert)                    the Aggregating Algorithm's (see `backoff`)
+    ln(mass / prior of the expert) / rate             the Aggregating Algorithm's (see `backoff`)
     + sum of max(0, consensus's loss - mixed loss)    `delay`: what old weights cost
-    + sum of max(0, ln of the growth by late votes)   `late`
+    + sum of max(0, ln of the growth) / rate          `late` votes, and higher rates: `pace`
 
-Where every outcome was known before the next decision, and no vote was late, the last two are 0 and
-the bound holds in advance. With delay no such bound holds in advance for one set of weights (only
-for D + 1 sets that take turns: (D + 1) times the logarithm); then the two sums are measured, and
-the bound is what holds for the decisions that were taken (docs/consensus.md has the proof).
+Where every outcome was known before the next decision and no vote was late, the rate is 1, the
+sums are 0, and the bound holds in advance. With delay no bound holds in advance for one set of
+weights (only for D + 1 sets that take turns: (D + 1) times the logarithm); then the sums are
+measured, and the bound is what holds for the decisions that were taken (proof: docs/consensus.md).
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Regrets:
         models = {name: told[name] for name in told if not name.startswith("=")}
         plain = [name for name in models if not is_calibrated(name)]
         best = max(plain, key=lambda name: (models[name]["regret"], name), default=None)
-        late = self._late(symbol)
+        late, pace, rate = self._costs(symbol)
         return {
             "outcomes": book.rounds,
             "loss": book.loss,
@@ -140,8 +140,10 @@ class Regrets:
             "bound": {
                 "kind": "delayed" if book.most_delay or book.delay_cost or late else "undelayed",
                 "value": models[best]["bound"] if best else None,
+                "rate": rate,
                 "delay": book.delay_cost,
                 "late": late,
+                "pace": pace,
                 "most_delay": book.most_delay,
             },
             "models": models,
@@ -149,8 +151,9 @@ class Regrets:
             "uniform": told.get(UNIFORM),
         }
 
-    def _late(self, symbol: str | None) -> float:
+    def _costs(self, symbol: str | None) -> tuple[float, float, float]:
+        """What late votes and higher rates cost in all, and the lowest rate."""
         levels = self._weights.symbols
-        if symbol is not None:
-            return levels[symbol].late_cost
-        return self._weights.whole.late_cost + sum(level.late_cost for level in levels.values())
+        part = [self._weights.whole, *levels.values()] if symbol is None else [levels[symbol]]
+        late, pace = (sum(e.late_cost for e in part), sum(e.pace_cost for e in part))
+        return late, pace, min(each.pace.rate for each in part)

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from ai_bridge.outcomes import Judge, Judged
+from ai_bridge.outcomes import Judge, Judged, Price
 from context.errors import ContextError
 from context.filter import Filter
 from context.query import Selection
@@ -30,6 +30,8 @@ STEP_ITEMS, STEP_BYTES, STEP_SCAN_BYTES = 2000, 2 << 20, 4 << 20  # some 10 ms
 AGAIN_S, PAUSE_S, SAVE_EVERY_S = 1.0, 0.05, 60.0
 _DECISIONS = Selection(Filter(types=frozenset({DECISION})))
 _ALL = Selection(Filter(types=frozenset({DECISION, "trading_data"})))
+_IS_DECISION = b'{"type":"ai_decision",'
+_read_price = msgspec.json.Decoder(Price).decode
 
 
 async def learn(node: Node, event: dict[str, Any]) -> bool:
@@ -132,11 +134,12 @@ class Judging:
         skipping = not len(self.judge)
         known: Callable[[str], str | None] = self._node.bridge.ledger.outcome_of
         for offset, _, line in items:
-            item = msgspec.json.decode(line)
-            if item["type"] != DECISION:
-                self.judged += self.judge.priced(offset, item)
-            elif self._node.chain.mark in line and known(item["data"]["decision_id"]) is None:
-                self.judge.decided(offset, item["data"])
+            if not line.startswith(_IS_DECISION):
+                self.judged += self.judge.priced(offset, _read_price(line))
+            elif self._node.chain.mark in line:
+                record = msgspec.json.decode(line)["data"]
+                if known(record["decision_id"]) is None:
+                    self.judge.decided(offset, record)
                 if skipping and len(self.judge):
                     return offset
         return reached

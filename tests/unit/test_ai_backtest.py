@@ -25,7 +25,7 @@ from ai_bridge.models.builtin import builtin_models
 from ai_bridge.ports import Question
 from ai_bridge.record import outcome_class
 from ai_bridge.votes import Vote
-from ai_bridge.weights import brier, substitute
+from ai_bridge.weights import brier, losses, mixture, substitute
 
 DATA = Path(__file__).resolve().parents[2] / "../shared/data/normalized"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="recorded data is not here")
@@ -129,7 +129,10 @@ def test_weights_learn_only_from_outcomes_that_were_known() -> None:
     early = [case(n, UP, "buy", peers=peers, known_at=n + 0.5) for n in range(20)]
     late = [case(n, UP, "buy", peers=peers, known_at=1000.0) for n in range(20)]
     quick, slow = (evaluate(each, costs=0)["consensus"]["without"] for each in (early, late))
-    even = brier(substitute({"right": 0.5, "wrong": 0.5}, peers), "buy")
+    even = brier(
+        substitute(mixture({"right": 0.5, "wrong": 0.5}, {n: losses(p) for n, p in peers.items()})),
+        "buy",
+    )
     assert slow == pytest.approx(even)  # never learned anything
     assert quick < slow
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ai_bridge import outcomes as module
-from ai_bridge.outcomes import Judge, Judged, right, waits
+from ai_bridge.outcomes import Judge, Judged, Price, right, waits
 from ai_bridge.prediction import DECISIONS
 
 Json = dict[str, Any]
@@ -41,7 +42,7 @@ def judge(log: list[Json]) -> list[Judged]:
         if "decision_id" in item:
             judging.decided(offset, item)
         else:
-            told += judging.priced(offset, item)
+            told += judging.priced(offset, msgspec.convert(item, Price))
     return told
 
 
@@ -126,7 +127,8 @@ def test_at_most_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(4):
         judging.decided(number, decided(number, "X", "p", 100.0, 0.0))
     assert (len(judging), judging.oldest) == (2, 2)
-    told = judging.priced(9, trade("X", "p", 101.0, 99.0))
+    price = msgspec.convert(trade("X", "p", 101.0, 99.0), Price)
+    told = judging.priced(9, price)
     assert [each.record["decision_id"] for each in told] == ["d2", "d3"]
-    assert not judging.priced(10, trade("X", "p", 101.0, 99.0))
+    assert not judging.priced(10, price)
     assert len(judging) == 0
