@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.cluster import cluster
+from tests.cluster import Cluster, cluster
+from tests.faults.storm import leaky_client
+from tests.faults.subscribers import SseSubscriber
+
+pytestmark = leaky_client
 
 
 def item(n: int) -> dict[str, object]:
@@ -21,12 +25,35 @@ def test_one_leads_and_all_have_the_same(tmp_path: Path) -> None:
             three[n].client.close()
         term = three.told(0)["term"]
         assert acknowledged["term"] == term
+        rest = [n for n in range(3) if n != first]
+        epoch = acknowledged["cursor"].partition(":")[0]
+        subscribers = [SseSubscriber(three[n].url, epoch) for n in rest]
 
         three[first].kill9()
-        rest = [n for n in range(3) if n != first]
         second = three.leader(among=rest, above=term)
         again = three[second].client.ingest([item(10)])
         assert (again["first_offset"], again["term"] > term) == (10, True)
         three[first].start()
         three.has(first, 10)
         assert three.leader() == second, "who comes back follows"
+        for subscriber in subscribers:
+            subscriber.wait(again["cursor"])
+            subscriber.stop()
+            assert [each.offset for each in subscriber.given] == list(range(11))
+            assert subscriber.connections == 1, "nobody on a node that stays notices"
+
+
+def test_two_nodes_and_a_witness_survive_the_loss_of_one(tmp_path: Path) -> None:
+    three = Cluster(tmp_path)
+    witness = three.nodes[2]
+    witness.args = (*witness.args, "--witness")
+    try:
+        witness.launch()
+        three.start([0, 1])
+        first = three.leader(among=[0, 1])
+        acknowledged = three[first].client.ingest([item(0)])
+        three[first].kill9()
+        second = three.leader(among=[1 - first], above=acknowledged["term"])
+        assert three[second].client.ingest([item(1)])["first_offset"] == 1
+    finally:
+        three.stop()

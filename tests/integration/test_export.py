@@ -13,6 +13,7 @@ import textwrap
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -246,11 +247,13 @@ def test_command_line_and_data_frames(own_node: NodeProcess, tmp_path: Path) -> 
 
 
 @pytest.fixture
-def million(own_node: NodeProcess) -> NodeProcess:
+def million(tmp_path: Path) -> Iterator[NodeProcess]:
     line = b'{"type":"trading_data","timestamp":%d,"data":{"symbol":"A/B","price":1.5,"pad":"%b"}}'
-    for start in range(0, 1_000_000, 10_000):
-        store(own_node.client, [line % (start + n, b"x" * 80) for n in range(10_000)], 10_000)
-    return own_node
+    small = {"CONTEXT_SEARCH_CACHE_MB": "8"}  # else the cache fills up meanwhile, as it should
+    with NodeProcess(tmp_path / "data", env=small) as running:
+        for start in range(0, 1_000_000, 10_000):
+            store(running.client, [line % (start + n, b"x" * 80) for n in range(10_000)], 10_000)
+        yield running
 
 
 @pytest.mark.slow
