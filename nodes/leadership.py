@@ -55,6 +55,10 @@ class Leadership(Protocol):
     def peer_latency_ms(self) -> float | None:
         """Median round trip to the other nodes; None where there is none to ask."""
 
+    @property
+    def newest_offset(self) -> int:
+        """Newest item that another node told to have; -1 where none told."""
+
     def members(self) -> list[Member]:
         """All nodes heard of, by name, this one included."""
 
@@ -97,6 +101,11 @@ class SingleLeadership:
     @property
     def peer_latency_ms(self) -> None:
         """There are no others."""
+
+    @property
+    def newest_offset(self) -> int:
+        """There are no others."""
+        return -1
 
     def members(self) -> list[Member]:
         """This node alone."""

@@ -61,6 +61,7 @@ class Membership:
         self._ticked_at: float | None = None
         self._heard: dict[str, _Heard] = {}
         self._past: dict[str, list[str]] = {}  # earlier lives of each node, the newest last
+        self.newest_offset = -1  # that any of them told to have applied
 
     def tick(self, now: float) -> None:
         """Let time pass until the monotonic second `now`; call it every heartbeat or oftener."""
@@ -79,6 +80,7 @@ class Membership:
         elif known is not None and beat.number <= known.beat.number:
             return
         self._heard[beat.id] = _Heard(beat, self.awake_s)
+        self.newest_offset = max(self.newest_offset, beat.applied_offset)
 
     def unanswered(self, node: str) -> None:
         """The engine knows no connection of this node."""

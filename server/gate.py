@@ -31,8 +31,8 @@ Headers = list[tuple[str, str]]
 METHODS = "GET, POST, PATCH, DELETE"
 PREFLIGHT_S = 600
 EXPOSED = (
-    "Context-Applied, Context-As-Of, Context-Node, Idempotent-Replayed, Retry-After, "
-    "WWW-Authenticate, X-Request-Id"
+    "Context-Applied, Context-As-Of, Context-Node, Context-Stale, Idempotent-Replayed, "
+    "Retry-After, WWW-Authenticate, X-Request-Id"
 )
 OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs"})  # without a token
 OPEN_BELOW = ("/docs/", "/dashboard/static/")

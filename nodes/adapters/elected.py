@@ -112,6 +112,11 @@ class Elected:
             return None
         return Peer(lease.holder, lease.url)
 
+    @property
+    def newest_offset(self) -> int:
+        """As the newest heartbeats tell: at most `heartbeat_s` old."""
+        return self._beats.newest_offset
+
     def members(self) -> list[Member]:
         """All nodes heard of, by name, this one included."""
         leader, found = self.leader, []

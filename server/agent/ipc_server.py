@@ -71,6 +71,8 @@ class IpcServer:
         # On problems too: who asks several nodes wants to know which one is behind.
         answer.headers["Context-Node"] = self._node.settings.node_id
         answer.headers["Context-Applied"] = self._node.cursor(self._node.snapshot().newest)
+        if behind := self._node.behind:
+            answer.headers["Context-Stale"] = str(behind)
         took = time.perf_counter() - started
         self._node.metrics.calls.labels(request.method, answer.status).observe(took)
         return answer

@@ -79,6 +79,11 @@ class AgentMetrics:
         )
         self.commits = Gauge("context_commits", "fsyncs of the log", registry=self.registry)
         self.term = Gauge("context_term", "Term of this node's reign", registry=self.registry)
+        self.behind = Gauge(
+            "context_behind_items",
+            "Items that another node is known to have beyond this one's",
+            registry=self.registry,
+        )
         self.feed_items = Gauge(
             "context_feed_items", "Items a feed has taken in", ["feed"], registry=self.registry
         )

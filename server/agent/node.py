@@ -113,6 +113,11 @@ class Node:
         """The newest term this node knows."""
         return self.leadership.term
 
+    @property
+    def behind(self) -> int:
+        """Items that other nodes are known to have beyond this one's; 0 in the ordinary case."""
+        return max(0, self.leadership.newest_offset - self.snapshot().newest)
+
     # --- writing ---
 
     async def append(self, draft: Draft, *, urgent: bool = False) -> Receipt:

@@ -23,7 +23,8 @@ async def ready(node: Node, request: Request) -> Answer:
     """GET /readyz."""
     if node.not_ready:
         raise NotReady(f"this node is not ready: {node.not_ready}")
-    return answers.json({"status": "ready", "node": node.settings.node_id, "term": node.term})
+    told = {"status": "ready", "node": node.settings.node_id, "term": node.term}
+    return answers.json({**told, "behind": node.behind})
 
 
 async def metrics(node: Node, request: Request) -> Answer:
@@ -34,6 +35,7 @@ async def metrics(node: Node, request: Request) -> Answer:
     shown.blocks.set(stats["blocks"])
     shown.commits.set(node.committer.stats.commits)
     shown.term.set(node.term)
+    shown.behind.set(node.behind)
     shown.disk_free.set(free_bytes(node.settings.data_dir))
     shown.disk_used.set(node.disk_used)
     if node.semantic:

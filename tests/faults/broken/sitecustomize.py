@@ -150,7 +150,19 @@ def acknowledge_before_the_engine(module: Any) -> None:
     module.JetStream._append = broken
 
 
+def slow_copy(module: Any) -> None:
+    """No broken promise, but a slow disk: 5 messages a second."""
+    whole = module.Replica._apply
+
+    def broken(self: Any, *args: Any) -> None:
+        module.time.sleep(0.2)
+        whole(self, *args)
+
+    module.Replica._apply = broken
+
+
 _MODULES = {
+    slow_copy: "shared_storage.adapters.replica",
     no_fence: "shared_storage.adapters.replica",
     no_expected_sequence: "shared_storage.adapters.replica",
     acknowledge_before_the_engine: "shared_storage.adapters.stream_jetstream",
