@@ -27,12 +27,11 @@ from server.ipc import Answer
 from server.live import LiveFeed
 from server.logs import serving, usable_id
 from server.passing import Call, Passing, kept_headers
-from server.routing import Place, Routes, Wish, take_wish
+from server.routing import NO_WISH, Place, Routes, Wish, take_wish
 
 WAIT_S = 5.0  # for the item that a reader wants to see
 MOST_WAITING = 2000
 _STATUS = {status.value: f"{status.value} {status.phrase}" for status in http.HTTPStatus}
-_NOTHING = Wish()
 _APPLIED = "Context-Applied"
 _OF_THE_CONNECTION = frozenset(
     {"Connection", "Content-Length", "Date", "Keep-Alive", "Server", "Transfer-Encoding"}
@@ -66,8 +65,8 @@ class Gateway:
         if not environ["PATH_INFO"].startswith("/api/") or self._in_flight.draining:
             return self._app(environ, start_response)
         try:
-            wish = take_wish(environ) if environ.get("QUERY_STRING") else _NOTHING
-            if wish == _NOTHING and not self._passing.clustered:
+            wish = take_wish(environ)
+            if wish is NO_WISH and not self._passing.clustered:
                 return self._app(environ, start_response)
             answer = self._answer(environ, wish)
         except Exception as exc:  # every failure is an answer

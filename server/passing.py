@@ -40,6 +40,10 @@ KEPT = (
     IDEMPOTENT,
     "X-Request-Id",
 )
+_ENVIRON = {
+    name: "CONTENT_TYPE" if name == "Content-Type" else f"HTTP_{name.upper().replace('-', '_')}"
+    for name in KEPT
+}
 _MOVED = frozenset({"fenced_out", "not_leader", "no_leader", "stopping"})  # nothing was done
 
 
@@ -98,6 +102,10 @@ class Passing:
         """
         if self._proofs is None:
             return here()
+        if self._lead.now.here:
+            answer = here()
+            if passed_on or not _moved(answer):
+                return answer
         with self._room(len(call.body)):
             return self._reach(call, here, self._proofs, passed_on)
 
@@ -186,10 +194,4 @@ def _moved(answer: Answer) -> bool:
 
 def kept_headers(environ: Mapping[str, Any]) -> dict[str, str]:
     """The headers of a request that go along to the leader."""
-    found = {}
-    for name in KEPT:
-        key = name.upper().replace("-", "_")
-        value = environ.get(key if name == "Content-Type" else f"HTTP_{key}")
-        if value is not None:
-            found[name] = value
-    return found
+    return {name: environ[key] for name, key in _ENVIRON.items() if key in environ}

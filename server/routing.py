@@ -43,6 +43,9 @@ class Wish:
     min_cursor: str = ""
 
 
+NO_WISH = Wish()
+
+
 class Routes:
     """Finds the place and the name of a call."""
 
@@ -81,8 +84,8 @@ def place_of(operation: Operation) -> Place:
 def take_wish(environ: dict[str, Any]) -> Wish:
     """The routing options of a request, taken out of its address. Raises InvalidRequest."""
     query = environ.get("QUERY_STRING")
-    if not query or not any(option in query for option in OPTIONS):
-        return Wish()
+    if not query or ("min_cursor" not in query and "consistency" not in query):
+        return NO_WISH
     pairs = parse_qsl(query, keep_blank_values=True)
     asked = {name: value for name, value in pairs if name in OPTIONS}
     environ["QUERY_STRING"] = urlencode([pair for pair in pairs if pair[0] not in OPTIONS])

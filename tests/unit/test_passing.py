@@ -135,9 +135,22 @@ def test_bodies_on_their_way_are_bounded(lead: Lead, passing: Passing) -> None:
     large = Call("POST", "/x", "", {}, b"x" * 2000, "")
 
     def meanwhile() -> Answer:
+        lead.set(NOBODY)
         with pytest.raises(RateLimited):
-            passing.reach(large, lambda: STORED)
+            passing.reach(large, nowhere)
         return STORED
 
-    assert passing.reach(PLAIN, lambda: passing.reach(PLAIN, meanwhile)) is STORED
+    def here() -> Answer:
+        lead.set(NOBODY)
+        soon(lambda: lead.set(Led("me", "", 9, here=True)))
+        return MOVED
+
+    steps = [meanwhile, here]
+
+    def step() -> Answer:
+        return steps.pop()()
+
+    assert passing.reach(PLAIN, step) is STORED
+    lead.set(NOBODY)
+    soon(lambda: lead.set(Led("me", "", 9, here=True)))
     assert passing.reach(large, lambda: STORED) is STORED, "one alone may be of any size"
