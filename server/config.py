@@ -120,6 +120,11 @@ class Settings:
     cluster_tls_ca: str = _setting(
         Text(r".*", "a file"), "", "Authority (PEM) that signed the certificates of all engines."
     )
+    found_after_s: float = _setting(
+        Number(0, 86400, whole=False),
+        6.0,
+        "Seconds that a node without items waits for one with items, before it founds a cluster.",
+    )
     observer: bool = _setting(
         Flag(), False, "Whether this node never leads: it follows, answers reads and streams."
     )

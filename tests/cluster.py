@@ -13,6 +13,7 @@ from tests.engines import SECRET, need_engine
 from tests.node_process import NodeProcess, free_port, wait_for
 
 LED_S = 30.0
+QUICK = {"CONTEXT_FOUND_AFTER_S": "0"}  # nobody has items that others must wait for
 
 
 class Cluster:
@@ -33,7 +34,7 @@ class Cluster:
                 "--peers",
                 peers,
                 *args,
-                env={"CONTEXT_CLUSTER_SECRET": SECRET, **(env or {})},
+                env={**QUICK, "CONTEXT_CLUSTER_SECRET": SECRET, **(env or {})},
             )
             for n, port in enumerate(ports)
         ]

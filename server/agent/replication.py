@@ -41,7 +41,6 @@ from shared_storage.errors import HistoryGone, NewerMessage, OutcomeUnknown, Str
 log = logging.getLogger(__name__)
 STREAM = "context-log"
 READ_BYTES = 16 << 20
-FOUND_AFTER_S = 6.0  # an empty node leaves that to one with items
 AGAIN_S = 0.25
 BEHIND_S = 0.003  # the engine asked is a moment behind the one that acknowledged
 IDLE_S = 0.5
@@ -187,7 +186,9 @@ class _Founding:
         while True:
             try:
                 meta = await read_meta(self._client, self._count)
-                if meta is None and (self._log.next_offset or empty_for >= FOUND_AFTER_S):
+                if meta is None and (
+                    self._log.next_offset or empty_for >= self._settings.found_after_s
+                ):
                     mine = ClusterMeta(self._log.epoch, term, me)
                     meta = mine if await found(self._client, self._count, mine) else None
                 if meta is not None:
