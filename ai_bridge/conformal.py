@@ -40,7 +40,8 @@ LEAST_SCORES = 30  # outcomes below which no coverage is stated
 NEWEST = 1000  # scores that the threshold is made of
 ALL, ONE = 1.0, -1.0  # thresholds that let in every decision, and only the most probable one
 POINTS = 2000  # newest judged decisions whose coverage is shown
-WINDOW = 100  # of them, that one point of the series is the mean of
+WINDOW = 100  # of them, that one point of the series is the mean of, where there are so many
+LEAST_SHOWN = 10
 
 
 class Cover(msgspec.Struct, frozen=True):
@@ -97,7 +98,7 @@ class _Tracker:
         hits = [0]
         for _, missed in rows:
             hits.append(hits[-1] + (not missed))
-        steps = range(min(WINDOW, len(rows)), len(rows), max(1, len(rows) // 100))
+        steps = range(min(LEAST_SHOWN, len(rows)), len(rows), max(1, len(rows) // 100))
         return [
             {
                 "at": rows[end - 1][0],

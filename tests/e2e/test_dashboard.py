@@ -105,6 +105,27 @@ def test_a_decision_shows_every_vote(page: Page, node: NodeProcess) -> None:
         expect(card.locator(".votes")).to_contain_text(model)
 
 
+def test_how_the_consensus_does_is_shown(page: Page, node: NodeProcess) -> None:
+    wait_for(lambda: _trades(node) > 200, "enough trades for models to judge", seconds=60)
+    expect(page.locator("#consensus-empty")).to_be_visible()
+    newest = node.client.get("/api/context/latest?type=trading_data&limit=100").json()["items"]
+    symbols = sorted({item["data"]["symbol"] for item in newest})[:2]
+    for number in range(45):
+        body = {"symbols": [symbols[number % 2]]}
+        decided = node.client.post("/api/context/ai/decide", json=body).json()
+        outcome = {"outcome": decided["final_decision"] if number % 3 else "sell"}
+        path = f"/api/context/ai/decisions/{decided['decision_id']}/outcome"
+        assert node.client.post(path, json=outcome).status_code == 200
+    card = page.locator("#consensus-body")
+    expect(card).to_contain_text("45")  # told by the stream
+    expect(card).to_contain_text("of 90% stated")
+    expect(card).to_contain_text("(undelayed)")
+    expect(card.locator("svg")).to_have_count(2)
+    expect(card.locator(".meters dt")).to_have_count(3)
+    page.locator("#consensus-symbol").select_option(symbols[1])
+    expect(card).to_contain_text(f"{symbols[1]}: 22 outcomes")
+
+
 def test_trading_is_started_on_paper_seen_and_stopped(page: Page, node: NodeProcess) -> None:
     state = page.locator("#trading-state")
     expect(state).to_have_text("off")

@@ -120,8 +120,9 @@ export class Decisions {
   }
 }
 
-function facts({ confidence, agreement, outcome, final_decision: final }) {
+function facts({ confidence, agreement, outcome, final_decision: final, abstained, prediction_set: maybe }) {
   const parts = [];
+  if (abstained && maybe) parts.push(`abstained: ${maybe.join(" or ")}`);
   if (typeof confidence === "number") parts.push(`confidence ${percent(confidence)}`);
   if (typeof agreement === "number") parts.push(`agreement ${percent(agreement)}`);
   if (outcome) parts.push(outcome === final ? "was right" : `was wrong: ${outcome}`);

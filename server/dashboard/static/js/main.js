@@ -2,6 +2,7 @@
 // itself every few seconds.
 
 import { get } from "./api.js";
+import { ConsensusPanel } from "./consensus.js";
 import { Control } from "./control.js";
 import { Decisions } from "./decisions.js";
 import { byId, el, setText } from "./dom.js";
@@ -15,6 +16,7 @@ import { Trading } from "./trading.js";
 
 const STATS_EVERY_MS = 2000;
 const NODES_EVERY_MS = 5000;
+const CONSENSUS_EVERY_MS = 10_000; // and with every outcome
 const RETRY_MS = 2000;
 const TRADES = 5000;
 const SAMPLES = 120;
@@ -25,8 +27,9 @@ const health = new Health();
 const control = new Control();
 const market = new Market({ onDecide: (symbol, button) => decisions.decide(symbol, button) });
 const decisions = new Decisions({ isSimulated: (symbol) => market.isSimulated(symbol) });
+const consensus = new ConsensusPanel();
 const trading = new Trading();
-const panels = [live, market, health, decisions, control, trading];
+const panels = [live, market, health, decisions, consensus, control, trading];
 const stream = new Stream({
   onItems: (group) => panels.forEach((panel) => panel.take(group)),
   onGap: (gap) => live.gap(gap),
@@ -110,5 +113,6 @@ repeat(async () => showStats(await get("/api/context/stats")), STATS_EVERY_MS);
 repeat(async () => showNodes(await get("/api/nodes")), NODES_EVERY_MS);
 repeat(() => control.refresh(), NODES_EVERY_MS);
 repeat(() => trading.refresh(), STATS_EVERY_MS);
+repeat(() => consensus.refresh(), CONSENSUS_EVERY_MS);
 repeat(showTypes, 30_000);
 untilDone(begin);
