@@ -40,11 +40,14 @@ KEPT = (
     IDEMPOTENT,
     "X-Request-Id",
 )
+_KEYED = "/api/context/ingest"  # the call that knows its keys
+_STOP = "/api/control/emergency-stop"
 _ENVIRON = {
     name: "CONTENT_TYPE" if name == "Content-Type" else f"HTTP_{name.upper().replace('-', '_')}"
     for name in KEPT
 }
 _MOVED = frozenset({"fenced_out", "not_leader", "no_leader", "stopping"})  # nothing was done
+_STOPPING = b'"code":"stopping"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ class Call:
     @property
     def repeatable(self) -> bool:
         """Whether doing it twice is like doing it once."""
-        return self.reads or IDEMPOTENT in self.headers
+        keyed = self.path == _KEYED and IDEMPOTENT in self.headers
+        return self.reads or keyed or self.path == _STOP
 
 
 class Passing:
@@ -135,7 +139,9 @@ class Passing:
             until = since + (TAKEOVER_S if led.id and not passed_on else HOLD_S)
             if now >= until or (in_doubt and not call.repeatable):
                 raise self._failure(why, in_doubt=in_doubt, passed_on=passed_on)
-            pause = PAUSE_S if led.id else until - now
+            # A process that stops would take a request along with it.
+            stopping = answer is not None and _STOPPING in answer.body
+            pause = PAUSE_S if led.id and not stopping else HOLD_S
             self._lead.wait(lambda at: at != led, min(pause, until - now))  # noqa: B023
 
     def _failure(self, why: str, *, in_doubt: bool, passed_on: bool) -> Exception:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from server.ipc import Answer
 
 MOST = 256  # connections at the same time
+SLOT_S = 5.0
 CONNECT_S = 2.0
 IDLE_S = 30.0  # a node closes connections that were idle for 75 s
 SEND_S = 30.0  # for one piece of a body
@@ -64,7 +65,9 @@ class Upstream:
         Raises NotSent, Unanswered.
         """
         host = urlsplit(url).netloc
-        with self._slots:
+        if not self._slots.acquire(timeout=SLOT_S):
+            raise NotSent(f"{MOST} requests wait for {host} already")
+        try:
             sock = self._connection(host)
             try:
                 self._send(sock, sending, host)
@@ -76,6 +79,8 @@ class Upstream:
                 self._idle.setdefault(host, []).append((sock, time.monotonic()))
             else:
                 sock.close()
+        finally:
+            self._slots.release()
         return answer
 
     def close(self) -> None:

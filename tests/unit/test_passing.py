@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,10 +109,22 @@ def test_only_what_can_be_repeated_is_sent_again(lead: Lead, passing: Passing) -
     with leader(None, wire(STORED)) as other:
         lead.set(other)
         assert passing.reach(KEYED, nowhere).status == 201
-    with leader(None, wire(STORED)) as other:
-        lead.set(other)
-        with pytest.raises(OutcomeUnknown):
-            passing.reach(PLAIN, nowhere)
+    other_call = replace(KEYED, path="/api/context/ai/decide")  # knows nothing of keys
+    for call in (PLAIN, other_call):
+        with leader(None, wire(STORED)) as other:
+            lead.set(other)
+            with pytest.raises(OutcomeUnknown):
+                passing.reach(call, nowhere)
+
+
+def test_a_leader_that_stops_is_not_asked_again_until_another_one_leads(
+    lead: Lead, passing: Passing
+) -> None:
+    stopping = problems.answer(problems.problem(503, "stopping", "this node is stopping"))
+    with leader(wire(stopping)) as old, leader(wire(STORED)) as new:
+        lead.set(old)
+        soon(lambda: lead.set(new))
+        assert passing.reach(PLAIN, nowhere).status == 201
 
 
 def test_an_outcome_that_stays_unknown_is_told(lead: Lead, passing: Passing) -> None:
