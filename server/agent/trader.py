@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ai_bridge.errors import BridgeError
 from ai_bridge.trading.book import Book, Working
-from ai_bridge.trading.entries import Mark, Order, Start, Stop
+from ai_bridge.trading.entries import Entry, Mark, Order, Start, Stop
 from ai_bridge.trading.errors import BrokerUnavailable, OrderRejected, TradingRefused
 from ai_bridge.trading.gate import Standing, before_intention, before_sending
 from ai_bridge.trading.limits import Prices, halt, mark_due
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 REST_S = 0.01  # between two looks, however fast prices come
 IDLE_S, BUSY_S = 1.0, 0.1  # longest wait for news
-AGAIN_S = 0.2
+AGAIN_S, FAULT_S = 0.2, 5.0
 CANCEL_AGAIN_S = 2.0
 CALL_S = 8.0  # a broker that takes longer is asked again
 AT_ONCE = 50  # decisions, before the loop looks at everything else again
@@ -62,7 +62,8 @@ class Trader:
         self._asking = Asking(node)
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
-        self._reports: list[Report] = []
+        self._reports: dict[str, Report] = {}
+        self._sending: set[str] = set()
         self._cancelled: dict[str, float] = {}  # when it was asked for last
         self._looked_at = 0.0
         self._looking: asyncio.Task[None] | None = None
@@ -148,6 +149,10 @@ class Trader:
                 except (ContextError, BridgeError) as fault:  # a full disk, a newer leader, ...
                     log.warning("trading waits", extra={"reason": str(fault)})
                     await asyncio.sleep(AGAIN_S)
+                except Exception:  # nothing is ordered meanwhile; the next round begins anew
+                    log.exception("trading failed and tries again")
+                    self.ledger.certain = False
+                    await asyncio.sleep(FAULT_S)
         finally:
             await self.brokers.close()
             if self._node.leadership.leading:
@@ -269,12 +274,20 @@ class Trader:
             self.refused += 1
             return why
         await self.ledger.tell(order)
+        self._sending.add(order.client_id)
         self._node.spawn(self._send(order))
         self.sent += 1
         return None
 
     async def _send(self, order: Order) -> None:
         """The second passage of the gate, and the one place from which a broker is sent orders."""
+        try:
+            await self._place(order)
+        finally:
+            self._sending.discard(order.client_id)
+            self._wake.set()
+
+    async def _place(self, order: Order) -> None:
         standing = await self.standing()
         why = before_sending(order, self.book, standing, time.time())
         if why:
@@ -288,28 +301,35 @@ class Trader:
             self._report(Report(order.client_id, "rejected", detail=refused.detail))
         except (BrokerUnavailable, TimeoutError) as fault:  # it may have arrived: `look` finds out
             log.warning("an order's way is unknown", extra={"reason": str(fault)})
-        self._wake.set()
 
     def _report(self, report: Report) -> None:
-        self._reports.append(report)
+        """Keep what is to be written down; what ends an order is not taken back."""
+        known = self._reports.get(report.client_id)
+        if known is None or known.status in ("working", "unknown"):
+            self._reports[report.client_id] = report
         self._wake.set()
 
     async def _settle(self, now: float) -> None:
         """Write down what brokers told, ask about what is open, cancel what has to go."""
-        while self._reports:
-            report = self._reports[0]
-            working = self.book.open.get(report.client_id)
-            if working:
-                for entry in entries_of(working, report, now=now, term=self._term):
-                    await self.ledger.tell(entry)
-            self._reports.pop(0)
+        told = list[Entry]()
+        reports, self._reports = self._reports, {}
+        for client_id, working in list(self.book.open.items()) if reports else ():
+            report = reports.get(client_id)
+            if report:
+                told += entries_of(working, report, now=now, term=self._term)
+        try:
+            await self.ledger.tell(*told)
+        except BaseException:
+            self._reports = reports | self._reports  # what was withheld must not be looked up
+            raise
         self._cancel_due(now)
         if not self.book.open or (self._looking and not self._looking.done()):
             return
+        open_ = [w for key, w in self.book.open.items() if key not in self._sending]
         broker = self._broker(next(iter(self.book.open.values())).order)
-        if time.monotonic() - self._looked_at >= broker.poll_s:
+        if open_ and time.monotonic() - self._looked_at >= broker.poll_s:
             self._looked_at = time.monotonic()
-            self._looking = self._node.spawn(self._look(broker, list(self.book.open.values())))
+            self._looking = self._node.spawn(self._look(broker, open_))
 
     def _cancel_due(self, now: float) -> None:
         """Cancel what has expired, or is of a session that is over."""

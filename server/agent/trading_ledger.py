@@ -82,18 +82,19 @@ class Ledger:
                     self._take(line)
                 self._scanned = scanned
 
-    async def tell(self, entry: Entry) -> None:
-        """Make an entry durable, then take it in; raises what the log raises."""
-        try:
-            data = await self._node.chain.append(TYPE, data_of(entry))
-        except BaseException:
-            self.certain = False
-            raise
-        if self.certain:
-            self.book.apply(entry, data["chain"]["seq"])
+    async def tell(self, *entries: Entry) -> None:
+        """Make entries durable in this order, then take them in; raises what the log raises."""
+        if not entries:
+            return
+        append = self._node.chain.append
+        certain, self.certain = self.certain, False
+        stored = await asyncio.gather(*(append(TYPE, data_of(entry)) for entry in entries))
+        if certain:
+            for entry, data in zip(entries, stored, strict=True):
+                self.book.apply(entry, data["chain"]["seq"])
         else:
             await self.catch_up()
-            self.certain = True
+        self.certain = True
 
     async def save(self) -> None:
         """Keep the book beside the log, where it changed."""

@@ -49,8 +49,11 @@ class Market:
         quotes = {symbol: await self.quote(symbol) for symbol in symbols}
         return {symbol: quote.price for symbol, quote in quotes.items() if quote}
 
-    async def after(self, symbol: str, offset: int) -> list[Quote]:
-        """Prices behind an offset, in order: all that there are, or the first few hundred."""
+    async def after(self, symbol: str, offset: int) -> tuple[list[Quote], int]:
+        """Prices behind an offset, in order, and the offset up to which they were read.
+
+        All that there are, or the first few hundred.
+        """
         snapshot, wish, found = self._node.snapshot(), Selection(_wish(symbol)), list[Quote]()
         while offset < snapshot.newest and not found:
             lines, offset = await self._node.scan(
@@ -58,7 +61,7 @@ class Market:
             )
             quotes = (_quote(line, at, where) for where, at, line in lines)
             found += [quote for quote in quotes if quote]
-        return found
+        return found, offset
 
     async def symbols(self, quote: str | None) -> list[str]:
         """Symbols among the newest prices, the most traded first: of one currency, where given."""

@@ -33,29 +33,46 @@ class PaperBroker:
         ids = {working.order.client_id for working in open_}
         self._seen = {key: value for key, value in self._seen.items() if key in ids}
         self._cancelled &= ids
-        return [await self._met(working) for working in open_]
+        reports, waiting = list[Report](), dict[str, list[Order]]()
+        for working in open_:
+            order, filled = working.order, working.qty == working.order.qty
+            if filled or order.client_id in self._cancelled or self._session() is None:
+                reports.append(_closed(working))  # filled: a crash came before its end
+            else:
+                waiting.setdefault(order.symbol, []).append(order)
+        for symbol, orders in waiting.items():
+            reports += await self._met(symbol, orders)
+        return reports
 
     async def close(self) -> None:
         """It holds nothing."""
 
-    async def _met(self, working: Working) -> Report:
-        order, session = working.order, self._session()
-        crashed = working.qty == order.qty  # after the fill, before its end
-        if crashed or order.client_id in self._cancelled or session is None:
-            return _told(working, "closed")
-        seen = self._seen.get(order.client_id, order.as_of)
-        for quote in await self._market.after(order.symbol, seen):
-            report = fill(order, quote, session.rules)
+    async def _met(self, symbol: str, orders: Sequence[Order]) -> list[Report]:
+        """One reading of the prices for all orders on a symbol.
+
+        An order that is filled meets its price again, should the fill not become durable.
+        """
+        reports, session = list[Report](), self._session()
+        if session is None:
+            return reports
+        begin = min(self._seen.get(order.client_id, order.as_of) for order in orders)
+        quotes, reached = await self._market.after(symbol, begin)
+        for order in orders:
+            seen = self._seen.get(order.client_id, order.as_of)
+            new = (quote for quote in quotes if quote.offset > seen)
+            found = (fill(order, quote, session.rules) for quote in new)
+            report = next((each for each in found if each), None)
             if report:
-                return report  # it meets this price again, should the fill not become durable
-            self._seen[order.client_id] = quote.offset
-        return _told(working, "working")
+                reports.append(report)
+            else:
+                self._seen[order.client_id] = max(seen, reached)
+        return reports
 
 
-def _told(working: Working, status: str) -> Report:
+def _closed(working: Working) -> Report:
     return Report(
         working.order.client_id,
-        "closed" if status == "closed" else "working",
+        "closed",
         qty=working.qty,
         value=working.value,
         fee=working.fee,

@@ -145,9 +145,9 @@ class Desk:
         """Do something between the moment that an order is durable and the second gate."""
         tell = self.trader.ledger.tell
 
-        async def then(entry: Entry) -> None:
-            await tell(entry)
-            if isinstance(entry, Order):
+        async def then(*entries: Entry) -> None:
+            await tell(*entries)
+            if any(isinstance(entry, Order) for entry in entries):
                 await act()
 
         self.trader.ledger.tell = then  # type: ignore[method-assign]
