@@ -97,6 +97,9 @@ def test_refusals_come_back_as_the_leader_made_them(three: Cluster) -> None:
     named = follower.client.post(TAKE, json=item(1), headers={"X-Request-Id": "mine"})
     assert named.headers["X-Request-Id"] == "mine"
     assert follower.client.post("/api/nodes/nobody/lead").status_code == 404
+    odd = follower.client.delete("/api/context/ai/models/%C3%A9%20x%3F")
+    assert odd.status_code == 404
+    assert "é x?" in odd.json()["detail"]
 
 
 def test_other_writes_reach_the_leader_and_come_back(three: Cluster) -> None:
