@@ -22,6 +22,9 @@ from tests.node_process import NodeProcess
 
 TAKE, LATEST = "/api/context/ingest", "/api/context/latest"
 LINES = "application/x-ndjson"
+TOKEN, SITE = "correct-horse-battery", "https://app.example.org"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+ACCESS = {"CONTEXT_API_TOKEN": TOKEN, "CONTEXT_CORS_ORIGINS": SITE}
 
 
 def item(n: int) -> dict[str, object]:
@@ -34,7 +37,9 @@ def offset(cursor: str) -> int:
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with cluster(tmp_path_factory.mktemp("cluster")) as made:
+    with cluster(tmp_path_factory.mktemp("cluster"), env=ACCESS) as made:
+        for node in made.nodes:
+            node.client.headers.update(BEARER)
         made.leader()
         yield made
 
@@ -102,6 +107,17 @@ def test_refusals_come_back_as_the_leader_made_them(three: Cluster) -> None:
     assert "é x?" in odd.json()["detail"]
 
 
+def test_who_may_call_is_decided_by_the_node_that_is_asked(three: Cluster) -> None:
+    _, follower, _ = roles(three)
+    stranger = requests.post(follower.url + TAKE, json=item(1), timeout=30)
+    assert (stranger.status_code, stranger.json()["code"]) == (401, "unauthorized")
+    page = follower.client.post(TAKE, json=item(1), headers={"Origin": SITE})
+    assert page.status_code == 201
+    assert page.headers["Access-Control-Allow-Origin"] == SITE
+    other = follower.client.post(TAKE, json=item(1), headers={"Origin": "https://evil.example"})
+    assert other.status_code == 403
+
+
 def test_other_writes_reach_the_leader_and_come_back(three: Cluster) -> None:
     _, follower, other = roles(three)
     made = follower.client.post(
@@ -160,7 +176,7 @@ def test_only_nodes_of_the_cluster_pass_calls_on(three: Cluster) -> None:
 
     def sent(node: NodeProcess, proof: str) -> requests.Response:
         headers = {"Content-Type": "application/json", HEADER: proof}
-        return node.client.post(TAKE, data=body, headers=headers)
+        return requests.post(node.url + TAKE, data=body, headers=headers, timeout=30)
 
     assert sent(leader, proof(body)).status_code == 201
     for wrong in (
@@ -186,7 +202,8 @@ def test_socket_io_of_a_follower_stores_and_tells_of_the_leader(three: Cluster) 
     leader, follower, _ = roles(three)
     told: queue.Queue[dict[str, Any]] = queue.Queue()
     with socketio.SimpleClient() as client:
-        client.connect(follower.url, transports=["websocket"])
+        ticket = follower.client.post("/api/context/tickets").json()["ticket"]
+        client.connect(f"{follower.url}?ticket={ticket}", transports=["websocket"])
         client.client.on("leader", told.put)
         stored = client.call("ingest", item(3))
         assert stored["ok"]
@@ -224,6 +241,7 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         session = requests.Session()
+        session.headers.update(BEARER)
         while not self.halt.is_set():
             body = {"type": "note", "source": self.label, "data": {"n": self.taken}}
             key = {"Idempotency-Key": f"{self.label}-{self.taken}"}
@@ -288,7 +306,7 @@ def stored_once(three: Cluster, writers: list[Writer]) -> None:
 
 def test_the_python_client_goes_on_and_sees_what_it_wrote(three: Cluster) -> None:
     leader, follower, other = roles(three)
-    with Client([follower.url, leader.url, other.url]) as client:
+    with Client([follower.url, leader.url, other.url], token=TOKEN) as client:
         for n in range(20):
             cursor = client.ingest([item(n)], idempotency_key=f"client-{n}")["cursor"]
             assert client.latest(limit=1)["items"][0]["id"] == cursor

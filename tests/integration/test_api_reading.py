@@ -275,6 +275,24 @@ def test_every_answer_names_its_node_and_what_it_has_applied(api: Api) -> None:
         assert answer.status_code == 200
         assert answer.headers["Context-Node"] == "alpha"
         assert answer.headers["Context-Applied"] == told["cursor"]
+    epoch = told["cursor"].partition(":")[0]
+    for path in ("items/999999999", "latest?limit=x", "nothing", "poll?wait_s=0", "export"):
+        headers = api.get(f"/api/context/{path}").headers
+        assert (headers["Context-Node"], headers["Context-Applied"][: len(epoch)]) == (
+            "alpha",
+            epoch,
+        )
+
+
+def test_a_single_node_waits_for_what_a_reader_wants_to_see(api: Api) -> None:
+    told = api.ingest({"type": "x", "data": {"n": 1}})["cursor"]
+    asked = {"limit": 1, "min_cursor": told}
+    assert api.get("/api/context/latest", params=asked).json()["items"][0]["id"] == told
+    body = {"query": '"n":1', "limit": 1}
+    found = api.post("/api/context/search", params={"min_cursor": told}, json=body)
+    assert found.json()["items"][0]["id"] == told
+    refused = api.get("/api/context/latest", params={"min_cursor": "0:1"})
+    assert (refused.status_code, refused.json()["code"]) == (400, "bad_cursor")
 
 
 def test_health_readiness_metrics_and_documents(api: Api) -> None:

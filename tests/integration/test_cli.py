@@ -144,6 +144,13 @@ def test_every_verb(node: Node) -> None:
     assert status["nodes"]["nodes"][0]["state"] == "alive"
 
 
+def test_the_next_address_is_asked_where_nobody_answers(node: Node) -> None:
+    several = f"http://127.0.0.1:1,{node.url}"
+    command = [*APP, "--url", several, "--status", "--json"]
+    found = subprocess.run(command, text=True, capture_output=True, timeout=120, check=False)
+    assert (found.returncode, json.loads(found.stdout)["ready"]) == (0, True)
+
+
 def test_refusals_name_the_reason(node: Node) -> None:
     bad = node.run("--search", "(", "--regex")
     assert (bad.returncode, bad.stdout) == (1, "")
