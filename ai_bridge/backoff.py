@@ -49,6 +49,8 @@ def predict(
     if all(other == one for other in others):
         return dict(one), effective
     lost = {name: losses(each) for name, each in said.items()}
+    if whole.rate == symbol.rate:  # a mixture of mixtures is one mixture then
+        return substitute(mixture(effective, lost, whole.rate)), effective
     nested = {**lost, WHOLE: mixture(whole.shares, lost, whole.rate)}
     return substitute(mixture(symbol.shares, nested, symbol.rate)), effective
 

@@ -26,6 +26,7 @@ def explanation(
     parts = [
         _question(record),
         str(record.get("reasoning", "")),
+        " ".join(_covered(record)),
         " ".join(_tipped(impacts)),
         " ".join(_late(record)),
         " ".join(_turned_out(record, outcome)),
@@ -47,6 +48,14 @@ def _question(record: Json) -> str:
         f"Asked {at:%Y-%m-%d %H:%M:%S} UTC about {symbols}: {choices}? "
         f"The models saw {context}.{known}"
     )
+
+
+def _covered(record: Json) -> Iterator[str]:
+    cover, maybe = record.get("coverage"), record.get("prediction_set")
+    if not cover or not maybe:
+        return
+    said = f"With {cover['target']:.0%} coverage what turns out right is {' or '.join(maybe)}"
+    yield f"{said}: so it abstained." if record.get("abstained") else f"{said}."
 
 
 def _tipped(impacts: Sequence[Json]) -> Iterator[str]:

@@ -239,7 +239,7 @@ async def outcome(node: Node, request: Request) -> Answer:
             "decision_id": decision_id,
             "outcome": ledger.outcome_of(decision_id),
             "applied": applied,
-            "weights": {model["name"]: model["learned_weight"] for model in node.bridge.models()},
+            "weights": {name: ledger.weight(name) for name in node.bridge.names()},
         }
     )
 

@@ -122,6 +122,8 @@ def test_the_log_tells_outcomes_and_a_killed_node_knows_the_same_bits(node: Node
     assert last["coverage"]["target"] == 0.99
     assert last["abstained"] is (len(last["prediction_set"]) > 1)
     assert any(vote["calibrated"] for vote in last["votes"])
+    told_so = get(node, f"{DECISIONS}/{last['decision_id']}")["explanation"]
+    assert "With 99% coverage what turns out right is" in told_so
     for each in [*made, last]:
         again = post(node, f"{DECISIONS}/{each['decision_id']}/replay", {})
         assert again["identical"] is True
