@@ -11,6 +11,7 @@ of this part where it was stored at another one: history that a founder brings a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import msgspec
 import zstandard
@@ -72,10 +73,17 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Entry)
 
 
+def framed(draft: Draft) -> Draft:
+    """A draft with its frame, where compressing pays; the costly part of storing one."""
+    if draft.frame is not None or len(draft.text) < COMPRESS_FROM:
+        return draft
+    return replace(draft, frame=zstandard.ZstdCompressor(level=1).compress(draft.text))
+
+
 def pack(draft: Draft) -> Part:
-    """A draft as it goes into a message; the costly part of making one."""
-    codec = int(len(draft.text) >= COMPRESS_FROM)
-    body = zstandard.ZstdCompressor(level=1).compress(draft.text) if codec else draft.text
+    """A draft as it goes into a message."""
+    frame = framed(draft).frame
+    codec, body = (0, draft.text) if frame is None else (1, frame)
     return Part(draft.count, codec, body, draft.key, draft.digest)
 
 

@@ -60,6 +60,8 @@ class Batch:
     term: int
     text: bytes
     heads: Heads | None = field(default=None, compare=False, repr=False)  # where at hand
+    # The text as one zstd frame that tells its size, where at hand.
+    frame: bytes | None = field(default=None, compare=False, repr=False)
 
     @property
     def last_offset(self) -> int:

@@ -21,6 +21,7 @@ class Draft:
     key: str | None = None  # idempotency key
     digest: bytes = b""  # of the body, to tell a repeat from a reused key
     heads: Heads | None = None  # of the text, to spare the index making them
+    frame: bytes | None = None  # the text as one zstd frame, to spare compressing it again
 
 
 @dataclass(frozen=True, slots=True)

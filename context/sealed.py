@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from sys import intern
 from typing import NamedTuple
@@ -29,6 +29,7 @@ from context.packed import BadColumns, Unpacker, pack
 
 MAGIC = b"CTXBLK\r\n"  # a transfer that changes line ends shows at once, as in PNG
 VERSION = 1
+SEVERAL_FRAMES = 2  # the same, but the text may be several zstd frames
 HEADER = struct.Struct("<8sHHIqqdd9II")
 MAX_PLAIN_BYTES = 64 << 20  # of one section: four times the largest body that a node accepts
 _CHECKED = HEADER.size - 4  # bytes before the header's own checksum
@@ -58,11 +59,16 @@ Terms = tuple[tuple[int, int], ...]  # (index of the first item, term)
 class Sealed:
     """A block as it was sealed, and which terms wrote its items."""
 
-    __slots__ = ("_terms", "block")
+    __slots__ = ("_terms", "block", "frames")
 
-    def __init__(self, block: Block, terms: Terms | Callable[[], Terms]) -> None:
-        """`terms` may be read when they are first asked for."""
-        self.block, self._terms = block, terms
+    def __init__(
+        self, block: Block, terms: Terms | Callable[[], Terms], frames: Sequence[bytes] = ()
+    ) -> None:
+        """`terms` may be read when they are first asked for.
+
+        `frames` are zstd frames, each with its content size, that together unpack to the text.
+        """
+        self.block, self._terms, self.frames = block, terms, frames
 
     @property
     def terms(self) -> Terms:
@@ -100,7 +106,8 @@ def encode(sealed: Sealed) -> bytes:
     names = _Names(_counts(heads.types), _counts(heads.sources), list(heads.symbols.values))
     packed = pack(heads.timestamps, columns, block.columns.runs, sealed.terms)
     plain = msgspec.json.encode(names), packed, block.text
-    stored = [compress(section) for section in plain]
+    text = b"".join(sealed.frames) if sealed.frames else compress(block.text)
+    stored = [compress(plain[0]), compress(plain[1]), text]
     table = [
         number
         for one, other in zip(stored, plain, strict=True)
@@ -108,7 +115,7 @@ def encode(sealed: Sealed) -> bytes:
     ]
     head = HEADER.pack(
         MAGIC,
-        VERSION,
+        SEVERAL_FRAMES if len(sealed.frames) > 1 else VERSION,
         _FOLDS * folds(block.text),
         HEADER.size + sum(map(len, stored)),
         bounds.first_offset,
@@ -197,6 +204,7 @@ class _Section(NamedTuple):
     stored: int  # bytes
     plain: int  # bytes once unpacked
     crc: int
+    several: bool = False  # whether it may be several frames
 
     def check(self, buffer: bytes) -> memoryview:
         found = memoryview(buffer)[self.at : self.at + self.stored]
@@ -210,11 +218,20 @@ class _Section(NamedTuple):
         found = self.check(buffer)
         try:
             size = zstandard.frame_content_size(found)  # what zstd would allocate
+            if self.several and 0 <= size < self.plain <= MAX_PLAIN_BYTES:
+                return self._joined(found)
             if size != self.plain or size > MAX_PLAIN_BYTES:
                 raise DamagedBlock(f"the {self.name} unpack to {size} bytes, not {self.plain}")
             return zstandard.ZstdDecompressor().decompress(found, allow_extra_data=False)
         except zstandard.ZstdError as exc:
             raise DamagedBlock(f"the {self.name} do not unpack: {exc}") from exc
+
+    def _joined(self, frames: memoryview) -> bytes:
+        reader = zstandard.ZstdDecompressor().stream_reader(frames, read_across_frames=True)
+        joined = reader.read(self.plain)
+        if len(joined) != self.plain or reader.read(1):
+            raise DamagedBlock(f"the {self.name} do not unpack to {self.plain} bytes")
+        return joined
 
 
 class _Header(NamedTuple):
@@ -246,16 +263,19 @@ def _read_header(buffer: bytes) -> _Header:
         raise DamagedBlock("the header does not begin a sealed block")
     if zlib.crc32(memoryview(buffer)[:_CHECKED]) != table[-1]:
         raise DamagedBlock("the checksum of the header is wrong")
-    if version != VERSION:
-        raise DamagedBlock(f"the block has layout {version}; this program reads {VERSION}")
+    if version not in (VERSION, SEVERAL_FRAMES):
+        raise DamagedBlock(
+            f"the block has layout {version}; this program reads {VERSION} and {SEVERAL_FRAMES}"
+        )
     names = _Section("names", HEADER.size, *table[:3])
     columns = _Section("columns", names.at + names.stored, *table[3:6])
     text = _Section("text", columns.at + columns.stored, *table[6:9])
-    if max(each.stored for each in (names, columns, text)) > MAX_PLAIN_BYTES:
+    sections = names, columns, text._replace(several=version == SEVERAL_FRAMES)
+    if max(each.stored for each in sections) > MAX_PLAIN_BYTES:
         raise DamagedBlock("a section is larger than any block")
     if length != text.at + text.stored or not 0 <= first <= last < first + text.plain:
         raise DamagedBlock("the header contradicts itself")
-    return _Header(length, flags == _FOLDS, first, last, low, high, (names, columns, text))
+    return _Header(length, flags == _FOLDS, first, last, low, high, sections)
 
 
 def _counts(column: Column) -> dict[str, int]:

@@ -24,6 +24,8 @@ from context.block import Block, Bounds
 from context.cache import Load
 from context.damage import LostBlock, UnreadableBlock
 from context.errors import ContextError
+from context.framing import Frames
+from context.items import Batch
 from context.ngrams import Hasher
 from context.ports import Log
 from context.sealed import DamagedBlock, Head, Sealed, decode, encode, folds
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 TOGETHER = 8  # blocks sealed with one sync, where so many wait
 GATHER_S = 2.0
 RETRY_S = 5.0
+FRAMES_BYTES = 16 << 20  # of batches that wait to be sealed; about 100 MiB of lines
 PATIENCE = 5  # reads that the disk refuses before a block counts as lost, for this run
 
 
@@ -166,6 +169,7 @@ class Sealer:
         self._archive, self._log = archive, log_
         self._load: Load | None = None
         self._waiting: deque[Bounds] = deque()
+        self._frames = Frames(FRAMES_BYTES)
         self._wake = threading.Condition()
         self._dropping: deque[tuple[Collection[Head], Collection[Head], Future[None]]] = deque()
         self._stopping = False
@@ -177,6 +181,10 @@ class Sealer:
         """Begin; blocks submitted before are sealed too. `load` gives closed and sealed ones."""
         self._load = load
         self._thread.start()
+
+    def keep(self, batch: Batch) -> None:
+        """Hear of a batch before it is applied; its frame need not be made again then."""
+        self._frames.keep(batch)
 
     def submit(self, bounds: Bounds) -> None:
         """Seal the closed block of these bounds, soon."""
@@ -271,7 +279,8 @@ class Sealer:
     def _sealed(self, bounds: Bounds) -> Sealed:
         first = bounds.first_offset
         terms = self._log.terms(first, bounds.last_offset)
-        return Sealed(self._loaded(bounds), tuple((offset - first, term) for offset, term in terms))
+        runs = tuple((offset - first, term) for offset, term in terms)
+        return Sealed(self._loaded(bounds), runs, self._frames.take(bounds))
 
     def _loaded(self, bounds: Bounds) -> Block:
         assert self._load, "the thread runs only once it has one"

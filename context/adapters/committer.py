@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from context.entries import framed
 from context.errors import RateLimited
 from context.items import Batch
 from context.ports import Draft, Log, Receipt
@@ -120,7 +121,7 @@ class Committer:
             self._loop.call_soon_threadsafe(_answer, group, outcomes)
 
     def _commit(self, drafts: Sequence[Draft]) -> Sequence[Receipt | Exception]:
-        now = self._clock()
+        now, drafts = self._clock(), [framed(draft) for draft in drafts]
         try:
             receipts = self._log.append(drafts, term=self._term(), now=now)
         except Exception as exc:  # every waiting caller hears of it; the thread goes on
@@ -132,7 +133,7 @@ class Committer:
             log.info("the log takes items again")
             self._failing = False
         batches = [
-            Batch(receipt.first_offset, draft.count, now, receipt.term, draft.text, draft.heads)
+            _batch(draft, receipt, now)
             for draft, receipt in zip(drafts, receipts, strict=True)
             if isinstance(receipt, Receipt) and not receipt.replayed
         ]
@@ -146,6 +147,11 @@ class Committer:
         self.stats.items += sum(batch.count for batch in batches)
         self.stats.bytes += sum(len(batch.text) for batch in batches)
         return receipts
+
+
+def _batch(draft: Draft, receipt: Receipt, now: float) -> Batch:
+    what = draft.text, draft.heads, draft.frame
+    return Batch(receipt.first_offset, draft.count, now, receipt.term, *what)
 
 
 def _answer(group: Sequence[_Waiting], outcomes: Sequence[Receipt | Exception]) -> None:

@@ -64,6 +64,7 @@ class ItemsApplier:
                 entry.ingested_at if part.at is None else part.at,
                 message.term,
                 *found,
+                part.body if part.codec else None,
             )
             for (offset, part), found in zip(entry.placed(), lines, strict=True)
         ]

@@ -23,6 +23,7 @@ from pathlib import Path
 import zstandard
 
 from context.damage import DamagedLog
+from context.entries import framed
 from context.errors import ContextError, FencedOut, KeyReused, StorageFull
 from context.items import Batch
 from context.ports import Draft, Receipt
@@ -30,7 +31,6 @@ from context.ports import Draft, Receipt
 VERSION = 1
 KEY_LIFETIME_S = 24 * 3600.0
 _PRUNE_EVERY_S = 60.0
-_COMPRESS_FROM = 512  # bytes; below, zstd gains nothing
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 _SCHEMA = """
@@ -59,7 +59,6 @@ class SqliteLog:
             self._term = int(self._meta("term"))
             self._next = self._newest() + 1
         self._pruned_at = float("-inf")
-        self._compress = zstandard.ZstdCompressor(level=1).compress
 
     def append(
         self, drafts: Sequence[Draft], *, term: int, now: float
@@ -142,8 +141,8 @@ class SqliteLog:
                 "INSERT OR REPLACE INTO keys VALUES (?,?,?,?,?,?)",
                 (draft.key, draft.digest, self._next, draft.count, term, now),
             )
-        codec = int(len(draft.text) >= _COMPRESS_FROM)
-        body = self._compress(draft.text) if codec else draft.text
+        frame = framed(draft).frame
+        codec, body = (0, draft.text) if frame is None else (1, frame)
         self._db.execute(
             "INSERT INTO batches VALUES (?,?,?,?,?,?)",
             (self._next, draft.count, term, now, codec, body),

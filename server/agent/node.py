@@ -148,6 +148,7 @@ class Node:
     def _durable(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
             self.newest_written = batch.last_offset
+            self.sealer.keep(batch)
             self.index.apply(batch)
             if not (batch.text.startswith(b'{"type":"ai_') and self.chain.mark in batch.text):
                 self.newest_told = batch.last_offset

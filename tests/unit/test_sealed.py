@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -102,6 +103,27 @@ def test_its_batches_hold_the_same_items_with_their_times_and_terms(drawn: list[
     assert all(len(batch.text.splitlines()) == batch.count for batch in batches if batch.count)
     starts = {batch.first_offset - 5: batch.term for batch in batches}
     assert all(starts[i] == term for i, term in sealed.terms)
+
+
+@given(st.lists(BATCH, min_size=1, max_size=6), st.integers(1, 6))
+@settings(deadline=None)
+def test_frames_that_are_at_hand_are_not_made_again(drawn: list[Any], cut: int) -> None:
+    whole = sealed_of(drawn)
+    text, size = whole.block.text, -(-len(whole.block.text) // cut)
+    frames = [zstandard.compress(text[at : at + size]) for at in range(0, len(text), size)]
+    data = encode(Sealed(whole.block, whole.terms, frames))
+    verify(data)
+    assert_same(decode(data), whole)
+    assert data[8] == (2 if len(frames) > 1 else 1)
+    assert data.endswith(b"".join(frames))
+
+
+def test_frames_that_unpack_to_more_or_less_are_damage() -> None:
+    text, half = SAMPLE.block.text, len(SAMPLE.block.text) // 2
+    one, other = zstandard.compress(text[:half]), zstandard.compress(text[half:])
+    for frames in ([one, other, one], [one, zstandard.compress(b"x")], [one, b"junk"]):
+        with pytest.raises(DamagedBlock):
+            decode(encode(Sealed(SAMPLE.block, SAMPLE.terms, frames)))
 
 
 @pytest.mark.parametrize("names", [255, 256, 257, MAX_NAMES + 1, 65_536])
