@@ -26,6 +26,7 @@ ROUTE_USER = "route"
 MAX_PAYLOAD_BYTES = 8 << 20
 OLDEST_ENGINE = (2, 11)
 _LAST_LOW_PORT = 45535
+_GIVES_UP = (b"Critical write error", b"JetStream out of resources", b"Error storing entry to WAL")
 _VERSION = re.compile(r"v?(\d{1,6})\.(\d{1,6})\.(\d{1,6})")
 
 
@@ -165,6 +166,14 @@ def version_of(told: str) -> tuple[int, int, int] | None:
     """The version in what `nats-server --version` prints; None where there is none."""
     found = _VERSION.search(told)
     return (int(found[1]), int(found[2]), int(found[3])) if found else None
+
+
+def gives_up(line: bytes) -> bool:
+    """Whether the engine says, in a line of its log, that it stores nothing more until a restart.
+
+    It does so when a write fails, such as on a full disk, and stays so when there is room again.
+    """
+    return any(sign in line for sign in _GIVES_UP)
 
 
 def is_new_enough(version: tuple[int, int, int] | None) -> bool:

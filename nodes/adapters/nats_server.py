@@ -6,6 +6,7 @@ the kernel kills the engine when the parent dies; elsewhere the supervisor kills
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,7 @@ from nodes.adapters.parent import announce_ready
 from nodes.engine import (
     EngineSettings,
     config_text,
+    gives_up,
     is_new_enough,
     version_of,
 )
@@ -32,6 +35,8 @@ from nodes.errors import EngineMissing
 NAME = "nats-server"
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _POLL_S = 0.05
+_LOOK_S = 0.5
+_ROOM_BYTES = 16 << 20  # on the disk, before an engine that gave up tries again
 _VERSION_S = 10.0
 
 
@@ -64,6 +69,9 @@ def find_engine() -> str:
 def run_engine(settings: EngineSettings, folder: Path) -> int:
     """Run the engine until SIGTERM; returns its exit status.
 
+    One that has given up storing is ended (status 1, so that it is started anew) when the disk has
+    room: until then it passes messages between the nodes at least.
+
     `folder` is made where missing; it keeps the configuration (readable by this user alone) and the
     streams. Raises EngineMissing, OSError.
     """
@@ -74,8 +82,11 @@ def run_engine(settings: EngineSettings, folder: Path) -> int:
         [path, "-c", str(config)],
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,
+        stderr=subprocess.PIPE,
         preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - no other Python thread runs here
     )
+    gave_up = threading.Event()
+    threading.Thread(target=_listen, args=(process, gave_up), daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: process.terminate())
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
@@ -83,8 +94,26 @@ def run_engine(settings: EngineSettings, folder: Path) -> int:
         time.sleep(_POLL_S)
     if process.poll() is None:
         announce_ready(f"port {settings.own.client_port}")
-    code = process.wait()
+    while process.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_LOOK_S)
+        if gave_up.is_set() and shutil.disk_usage(folder).free >= _ROOM_BYTES:
+            process.terminate()
+            process.wait()
+            return 1
+    code = process.returncode
     return 0 if code == -signal.SIGTERM else abs(code)
+
+
+def _listen(process: subprocess.Popen[bytes], gave_up: threading.Event) -> None:
+    """Pass on what the engine tells, and note when it gives up."""
+    assert process.stderr
+    for line in process.stderr:
+        if gives_up(line):
+            gave_up.set()
+        with contextlib.suppress(OSError):  # a full disk takes no log either
+            sys.stderr.buffer.write(line)
+            sys.stderr.buffer.flush()
 
 
 def _ask_version(path: str) -> str:

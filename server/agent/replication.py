@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sqlite3
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from context.adapters.importing import import_changes, import_items
 from context.adapters.log_applied import AppliedLog
 from context.adapters.log_jetstream import ItemsApplier, JetStreamLog
 from context.adapters.mending import read_after
+from context.errors import ContextError
 from context.items import Batch
 from nodes.adapters.nats_client import connect
 from nodes.engine import replicas
@@ -125,7 +127,7 @@ class Replication:
             heard.set()
 
         await self.stream.watch(hear)
-        hinted = False
+        hinted = stuck = False
         while True:
             heard.clear()
             if hinted and newest <= self.replica.applied:  # its own writes, or applied already
@@ -140,6 +142,15 @@ class Replication:
                 self.problem = exc.detail
                 log.critical("this node cannot follow", extra={"reason": exc.detail})
                 return
+            except (ContextError, sqlite3.Error) as exc:  # such as a full disk: room may come back
+                if not stuck:
+                    log.error("this node stores nothing now", extra={"reason": str(exc)})
+                stuck = True
+                await asyncio.sleep(AGAIN_S)
+                continue
+            if stuck:
+                log.info("this node stores again", extra={"sequence": self.replica.applied})
+            stuck = False
             if not took and newest > self.replica.applied:
                 await asyncio.sleep(BEHIND_S)
             elif not took:

@@ -138,7 +138,9 @@ class Replica:
             raise
         except Exception as exc:
             self._in_doubt = True
-            raise OutcomeUnknown(f"stored by the cluster, but not on this node: {exc}") from exc
+            raise OutcomeUnknown(
+                f"stored by the cluster, but this node could not take it in ({type(exc).__name__})"
+            ) from exc
         return True
 
     def _to_tail(self, ours: bytes | None = None) -> bool:

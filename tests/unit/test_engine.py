@@ -14,6 +14,7 @@ from nodes.engine import (
     Tls,
     client_url,
     config_text,
+    gives_up,
     is_new_enough,
     own_address,
     password,
@@ -106,3 +107,15 @@ def test_three_engines_keep_each_message_however_many_there_are() -> None:
 )
 def test_the_version_is_read_from_what_the_engine_prints(text: str, fits: bool) -> None:
     assert is_new_enough(version_of(text)) is fits
+
+
+@pytest.mark.parametrize(
+    ("line", "is_end"),
+    [
+        (b"[1] 2026/11/21 08:36:35 [ERR] JetStream out of resources, will be DISABLED", True),
+        (b"[1] 2026/11/21 08:36:42 [ERR] RAFT [6DVFpukC - S-R3F] Critical write error: x", True),
+        (b"[1] 2026/11/21 08:36:35 [WRN] JetStream cluster stream has NO quorum, stalled", False),
+    ],
+)
+def test_an_engine_that_stores_nothing_more_says_so(line: bytes, is_end: bool) -> None:
+    assert gives_up(line) is is_end
