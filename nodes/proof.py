@@ -29,10 +29,18 @@ _VERSION = "1"
 
 
 class BadProof(NodeError):
-    """The signature is not that of a node of this cluster, or too old, or of something else."""
+    """The signature is not that of a node of this cluster, or of something else."""
 
     code = "forbidden"
     status = 403
+
+
+class ClocksDiffer(NodeError):
+    """Signed by a node of this cluster, too long ago or in the future: nothing was done."""
+
+    code = "clocks_differ"
+    status = 503
+    retryable = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,10 @@ class Proofs:
         return " ".join((*said, self._signature(what, said)))
 
     def check(self, header: str, what: Passed, *, now: float) -> Proof:
-        """What the header proves; raises BadProof. The body is still to be compared."""
+        """What the header proves; raises BadProof, ClocksDiffer.
+
+        The body is still to be compared.
+        """
         *said, signature = header.split(" ")
         right = self._signature(what, tuple(said))
         if not hmac.compare_digest(right.encode(), signature.encode("utf-8", "replace")):
@@ -74,9 +85,9 @@ class Proofs:
         _, sender, at, caller, body = said
         late_s = now - int(at) / 1000
         if abs(late_s) > WINDOW_S:
-            raise BadProof(
-                f"signed {late_s:.0f} s ago by the clock here, at most {WINDOW_S:.0f} are allowed; "
-                f"compare the clocks of {sender} and this node"
+            raise ClocksDiffer(
+                f"nothing was done: signed {late_s:.0f} s ago by the clock here, at most "
+                f"{WINDOW_S:.0f} are allowed; compare the clocks of {sender} and this node"
             )
         return Proof(sender, "" if caller == "-" else caller, body)
 

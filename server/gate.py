@@ -122,7 +122,7 @@ class Gate:
         return self._app(environ, with_cors)
 
     def _admit(self, environ: Environ) -> Headers:
-        """Headers for a page of a listed site; raises Refused, BadProof."""
+        """Headers for a page of a listed site; raises Refused, BadProof, ClocksDiffer."""
         if _FORWARDED in environ:
             environ[PROOF] = self._prove(environ)
             return []
