@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -10,21 +10,32 @@ from typing import Any
 import requests
 
 from tests.engines import SECRET, need_engine
-from tests.node_process import NodeProcess, free_port, wait_for
+from tests.node_process import LOOPBACK, NodeProcess, free_port, wait_for
 
 LED_S = 30.0
 QUICK = {"CONTEXT_FOUND_AFTER_S": "0"}  # nobody has items that others must wait for
 
 
 class Cluster:
-    """Nodes `n0`, `n1`, ... in folders of their own; start them with `start`."""
+    """Nodes `n0`, `n1`, ... in folders of their own; start them with `start`.
+
+    Given `hosts`, they listen there, all on `port`, and are started through `enter`.
+    """
 
     def __init__(
-        self, folder: Path, size: int = 3, *args: str, env: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        size: int = 3,
+        *args: str,
+        env: Mapping[str, str] | None = None,
+        hosts: Sequence[str] = (),
+        port: int = 0,
+        enter: Callable[[int], Sequence[str]] = lambda n: (),
     ) -> None:
         need_engine()
-        ports = [free_port() for _ in range(size)]
-        peers = ",".join(f"127.0.0.1:{port}" for port in ports)
+        hosts = hosts or [LOOPBACK] * size
+        ports = [port or free_port() for _ in range(size)]
+        peers = ",".join(f"{host}:{port}" for host, port in zip(hosts, ports, strict=True))
         self.nodes = [
             NodeProcess(
                 folder / f"n{n}",
@@ -35,8 +46,10 @@ class Cluster:
                 peers,
                 *args,
                 env={**QUICK, "CONTEXT_CLUSTER_SECRET": SECRET, **(env or {})},
+                host=host,
+                enter=enter(n),
             )
-            for n, port in enumerate(ports)
+            for n, (host, port) in enumerate(zip(hosts, ports, strict=True))
         ]
 
     def __getitem__(self, n: int) -> NodeProcess:

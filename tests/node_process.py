@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +20,8 @@ import psutil
 import requests
 
 ROOT = Path(__file__).resolve().parents[1]
-READY_S = 60.0
+LOOPBACK = "127.0.0.1"
+READY_S = 120.0
 STOP_S = 10.0
 QUIET = {"CONTEXT_TORCH_WORKER": "false", "CONTEXT_HEALTH_INTERVAL_S": "0"}
 
@@ -28,7 +29,7 @@ QUIET = {"CONTEXT_TORCH_WORKER": "false", "CONTEXT_HEALTH_INTERVAL_S": "0"}
 def free_port() -> int:
     """A TCP port that nobody listens on now."""
     with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
+        sock.bind((LOOPBACK, 0))
         port: int = sock.getsockname()[1]
         return port
 
@@ -68,7 +69,8 @@ class Api(requests.Session):
 
 
 class NodeProcess:
-    """One node and its processes. `args` are further arguments, `env` further variables.
+    """One node and its processes. `args` are further arguments, `env` further variables;
+    `enter` is put before the command line, such as what runs it in a network namespace.
 
     By default the node takes no samples of its own and runs no torch worker, so that tests know
     every item in its log and it starts in about a second.
@@ -80,10 +82,13 @@ class NodeProcess:
         port: int | None = None,
         *args: str,
         env: Mapping[str, str] | None = None,
+        host: str = LOOPBACK,
+        enter: Sequence[str] = (),
     ) -> None:
         self.data_dir, self.port, self.args = data_dir, port or free_port(), args
+        self.host, self._enter = host, enter
         self.env = {**QUIET, **(env or {})}
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{host}:{self.port}"
         self.client = Api(self.url)
         self._process: subprocess.Popen[bytes] | None = None
         self._seen: dict[int, psutil.Process] = {}
@@ -117,7 +122,7 @@ class NodeProcess:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("CONTEXT_")}
         with (self.data_dir / "node.log").open("ab") as output:
             self._process = subprocess.Popen(
-                [*argv, "--port", str(self.port), *self.args],
+                [*self._enter, *argv, "--host", self.host, "--port", str(self.port), *self.args],
                 cwd=ROOT,
                 env={**clean, **self.env},
                 stdin=subprocess.DEVNULL,
@@ -126,7 +131,7 @@ class NodeProcess:
             )
 
     def wait_ready(self) -> None:
-        """Wait until `/readyz` answers 200; fails with the node's output after a minute."""
+        """Wait until `/readyz` answers 200; fails with the node's output after two minutes."""
         deadline = time.monotonic() + READY_S
         while not self._ready():
             assert self._process is not None

@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import psutil
@@ -21,27 +22,27 @@ LONGEST_FREEZE_S = 6.0
 
 def kill_node(cluster: Cluster, chance: random.Random) -> None:
     """SIGKILL of the leader with everything on its machine, engine included; then a new start."""
-    _kill(cluster[_leader(cluster, chance)])
+    _kill(cluster[leader_of(cluster, chance)])
 
 
 def kill_agent(cluster: Cluster, chance: random.Random) -> None:
     """SIGKILL of the leading process alone; its supervisor starts it again."""
-    node = cluster[_leader(cluster, chance)]
+    node = cluster[leader_of(cluster, chance)]
     os.kill(node.child(AGENT), signal.SIGKILL)
     node.wait_ready()
 
 
 def kill_engine(cluster: Cluster, chance: random.Random) -> None:
     """SIGKILL of the engine beside the leader."""
-    node = cluster[_leader(cluster, chance)]
-    for engine in _engines(node):
+    node = cluster[leader_of(cluster, chance)]
+    for engine in engines(node):
         engine.kill()
-    wait_for(lambda: any(True for _ in _engines(node)), "the engine to come back")
+    wait_for(lambda: any(True for _ in engines(node)), "the engine to come back")
 
 
 def kill_follower(cluster: Cluster, chance: random.Random) -> None:
     """SIGKILL of a node that does not lead."""
-    leader = _leader(cluster, chance)
+    leader = leader_of(cluster, chance)
     _kill(cluster[chance.choice([n for n in range(len(cluster.nodes)) if n != leader])])
 
 
@@ -54,25 +55,32 @@ def kill_all(cluster: Cluster, chance: random.Random) -> None:
 
 def restart_leader(cluster: Cluster, chance: random.Random) -> None:
     """SIGTERM: the leader hands over and ends; then a new start."""
-    node = cluster[_leader(cluster, chance)]
+    node = cluster[leader_of(cluster, chance)]
     node.stop()
     node.start()
 
 
+def restart_all(cluster: Cluster, chance: random.Random) -> None:
+    """SIGTERM to every node at once; then a new start of all."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(NodeProcess.stop, cluster.nodes))
+    cluster.start()
+
+
 def freeze_leader(cluster: Cluster, chance: random.Random) -> None:
     """SIGSTOP of the leading process for a while: it knows nothing of what happened meanwhile."""
-    _freeze(cluster[_leader(cluster, chance)].child(AGENT), chance)
+    _freeze(cluster[leader_of(cluster, chance)].child(AGENT), chance)
 
 
 def freeze_engine(cluster: Cluster, chance: random.Random) -> None:
     """SIGSTOP of the engine beside the leader."""
-    for engine in _engines(cluster[_leader(cluster, chance)]):
+    for engine in engines(cluster[leader_of(cluster, chance)]):
         _freeze(engine.pid, chance)
 
 
 def hand_over(cluster: Cluster, chance: random.Random) -> None:
     """An operator asks that another node leads."""
-    leader = _leader(cluster, chance)
+    leader = leader_of(cluster, chance)
     to = chance.choice([n for n in range(len(cluster.nodes)) if n != leader])
     with suppress(requests.RequestException):
         cluster[leader].client.post(f"/api/nodes/n{to}/lead")
@@ -87,6 +95,7 @@ FAULTS: dict[str, Callable[[Cluster, random.Random], None]] = {
         kill_follower,
         kill_all,
         restart_leader,
+        restart_all,
         freeze_leader,
         freeze_engine,
         hand_over,
@@ -105,13 +114,19 @@ def frozen(node: NodeProcess) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-def _leader(cluster: Cluster, chance: random.Random) -> int:
+def leader_of(cluster: Cluster, chance: random.Random) -> int:
     """Who leads, or any node where there is none just now: faults do not wait for order."""
     for n in range(len(cluster.nodes)):
         leader = cluster.told(n).get("leader")
         if leader:
             return int(leader.removeprefix("n"))
     return chance.randrange(len(cluster.nodes))
+
+
+def engines(node: NodeProcess) -> Iterator[psutil.Process]:
+    """A node's engine, while it runs."""
+    with suppress(psutil.NoSuchProcess, StopIteration):
+        yield from psutil.Process(node.child(ENGINE)).children()
 
 
 def _kill(node: NodeProcess, *, start: bool = True) -> None:
@@ -121,11 +136,6 @@ def _kill(node: NodeProcess, *, start: bool = True) -> None:
     node.kill9()
     if start:
         node.start()
-
-
-def _engines(node: NodeProcess) -> Iterator[psutil.Process]:
-    with suppress(psutil.NoSuchProcess, StopIteration):
-        yield from psutil.Process(node.child(ENGINE)).children()
 
 
 def _freeze(pid: int, chance: random.Random) -> None:

@@ -7,10 +7,12 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, pairwise
+from math import inf
+from typing import TypeVar
 
 import msgspec
 import requests
@@ -18,7 +20,7 @@ import requests
 from tests.cluster import Cluster
 from tests.faults.checker import History, violations
 from tests.faults.cluster_faults import FAULTS, frozen
-from tests.faults.producers import Mischief, Producers
+from tests.faults.producers import TIMEOUT_S, Mischief, Producers
 from tests.faults.storm import MISCHIEF, contents, send_all
 from tests.faults.subscribers import SocketIoSubscriber, SseSubscriber, Subscriber, read_log
 from tests.node_process import Api
@@ -26,6 +28,7 @@ from tests.node_process import Api
 PRODUCERS, BATCH_ITEMS = 2, 20
 BETWEEN = 40  # batches that must be acknowledged between two faults
 PROGRESS_S = 60.0
+Hurt = TypeVar("Hurt", bound=Cluster)
 LOOK_S = 0.05
 
 
@@ -37,13 +40,19 @@ class Outcome:
     violations: Sequence[str]
     faults: Mapping[str, int]
     told: Mapping[str, int]
+    waits_s: Mapping[str, Sequence[float]]
     seconds: float
     seed: int
 
     def __str__(self) -> str:
+        waits = ", ".join(
+            f"{name} {' '.join(f'{wait:.1f}' for wait in found)} s"
+            for name, found in self.waits_s.items()
+        )
         return (
             f"seed {self.seed}: {len(self.history.log)} items, faults {dict(self.faults)}, "
-            f"answers {dict(self.told)}, {len(self.history.reigns)} reigns, {self.seconds:.0f} s"
+            f"answers {dict(self.told)}, {len(self.history.reigns)} reigns, {self.seconds:.0f} s; "
+            f"longest time without an acknowledgement: {waits}"
         )
 
 
@@ -92,9 +101,17 @@ def bodies_of(batches: int) -> dict[str, bytes]:
 
 
 def run(
-    cluster: Cluster, faults: Sequence[str], seed: int, mischief: Mischief = MISCHIEF
+    cluster: Hurt,
+    faults: Sequence[str],
+    seed: int,
+    table: Mapping[str, Callable[[Hurt, random.Random], None]] = FAULTS,
+    *,
+    mischief: Mischief = MISCHIEF,
+    timeout_s: float = TIMEOUT_S,
 ) -> Outcome:
     """Send to a started cluster and hurt it by these faults; returns what everybody saw.
+
+    A producer goes on to another node when it has no answer after `timeout_s`.
 
     A producer that has nothing more to send ends, so there are more bodies than are needed.
     """
@@ -109,14 +126,21 @@ def run(
         for n, kind in enumerate(kinds)
     }
     bodies = bodies_of(BETWEEN * 400 * (len(faults) + 1))
-    ports = [node.port for node in cluster.nodes]
-    producers = Producers(ports, bodies, threads=PRODUCERS, seed=seed, mischief=mischief)
-    reigns = Reigns(cluster)
+    producers = Producers(
+        cluster.nodes,
+        bodies,
+        threads=PRODUCERS,
+        seed=seed,
+        mischief=mischief,
+        timeout_s=timeout_s,
+    )
+    reigns, begun = Reigns(cluster), []
     producers.start()
     try:
         for name in faults:
             producers.wait(producers.acknowledged + BETWEEN, PROGRESS_S)
-            FAULTS[name](cluster, chance)
+            begun.append(time.monotonic())
+            table[name](cluster, chance)
         producers.wait(producers.acknowledged + BETWEEN, PROGRESS_S)
     finally:
         producers.stop()
@@ -125,7 +149,19 @@ def run(
     _read_back(cluster, history, subscribers)
     gc.collect()  # sockets of refused connections: `leaky_client` holds until the test's end only
     found, seconds = violations(history), time.monotonic() - started
-    return Outcome(history, found, Counter(faults), producers.told, seconds, seed)
+    waits = _longest_waits(faults, begun, producers.acked_at)
+    return Outcome(history, found, Counter(faults), producers.told, waits, seconds, seed)
+
+
+def _longest_waits(
+    faults: Sequence[str], begun: Sequence[float], acked_at: Sequence[float]
+) -> dict[str, list[float]]:
+    """By fault: the longest time without an acknowledgement from its begin to the next one's."""
+    waits: dict[str, list[float]] = {}
+    for name, start, end in zip(faults, begun, [*begun[1:], inf], strict=True):
+        moments = [start, *sorted(at for at in acked_at if start < at <= end)]
+        waits.setdefault(name, []).append(max(b - a for a, b in pairwise(moments)))
+    return waits
 
 
 def late_writes(cluster: Cluster, times: int, *, between: bool) -> History:
@@ -151,7 +187,7 @@ def _late_write(
     rest = [n for n in range(len(cluster.nodes)) if n != old]
     history.acks += send_all(cluster[old], {first: bodies[first]})
     term = history.acks[-1].term
-    producers = Producers(cluster[old].port, {late: bodies[late]}, threads=1, seed=1)
+    producers = Producers([cluster[old]], {late: bodies[late]}, threads=1, seed=1)
     try:
         with frozen(cluster[old]):
             producers.start()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.faults.checker import Ack
+from tests.node_process import LOOPBACK, NodeProcess
 
 RETRYABLE = frozenset({429, 502, 503, 504, 507})
 PAUSE_S = 0.02
@@ -36,27 +37,36 @@ class Mischief:
 class Producers:
     """Threads that send NDJSON bodies, each under its idempotency key, until acknowledged.
 
-    Given several ports it goes on to the next one when one does not take what it sends.
+    Given several places (ports of this machine, or nodes) a producer goes on to the next one when
+    one does not take what it sends, or does not answer for `timeout_s`.
 
     After a broken connection a producer goes back one batch, as one that has crashed itself and
     starts again from its last note does: what was acknowledged before the crash is sent again.
 
     `acks` has every answer that a producer has read, in no particular order; `told` counts all
-    outcomes: status codes, "lost" answers, and "broken" connections.
+    outcomes: status codes, "lost" answers, and "broken" connections. `acked_at` are the moments of
+    the acknowledgements, by the monotonic clock.
     """
 
     def __init__(
         self,
-        ports: int | Sequence[int],
+        to: int | Sequence[int | NodeProcess],
         bodies: Mapping[str, bytes],
         *,
         threads: int,
         seed: int,
         mischief: Mischief | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         self.acks: list[Ack] = []
+        self.acked_at: list[float] = []
         self.told: Counter[str] = Counter()
-        self._ports = (ports,) if isinstance(ports, int) else tuple(ports)
+        places = (to,) if isinstance(to, int) else to
+        self._places = [
+            (LOOPBACK, place) if isinstance(place, int) else (place.host, place.port)
+            for place in places
+        ]
+        self._timeout_s = timeout_s
         self._mischief = mischief or Mischief()
         self._todo = deque(bodies.items())
         self._acknowledged: set[str] = set()
@@ -95,7 +105,7 @@ class Producers:
             thread.join()
 
     def _run(self, chance: random.Random) -> None:
-        connection = _Connection(self._ports, chance.randrange(len(self._ports)))
+        connection = _Connection(self._places, chance.randrange(len(self._places)), self._timeout_s)
         last: tuple[str, bytes] | None = None
         try:
             with contextlib.closing(connection):
@@ -122,6 +132,7 @@ class Producers:
                 continue
             with self._changed:
                 self.acks.append(ack)
+                self.acked_at.append(time.monotonic())
                 self._acknowledged.add(key)
                 self._changed.notify_all()
             if chance.random() >= self._mischief.repeats:
@@ -154,18 +165,18 @@ class Producers:
 
 
 class _Connection(http.client.HTTPConnection):
-    """To one of several ports at a time."""
+    """To one of several places at a time."""
 
-    def __init__(self, ports: Sequence[int], first: int) -> None:
-        super().__init__("127.0.0.1", ports[first], timeout=TIMEOUT_S)
-        self._ports, self._at = ports, first
+    def __init__(self, places: Sequence[tuple[str, int]], first: int, timeout_s: float) -> None:
+        super().__init__(*places[first], timeout=timeout_s)
+        self._places, self._at = places, first
 
     def move_on(self) -> None:
-        """The next request goes to the next port."""
-        if len(self._ports) > 1:
+        """The next request goes to the next place."""
+        if len(self._places) > 1:
             self.close()
-            self._at = (self._at + 1) % len(self._ports)
-            self.port = self._ports[self._at]
+            self._at = (self._at + 1) % len(self._places)
+            self.host, self.port = self._places[self._at]
 
 
 def ack_of(key: str, document: Mapping[str, Any]) -> Ack:

@@ -25,6 +25,7 @@ from tests.faults.subscribers import (
     content,
     read_log,
 )
+from tests.node_process import NodeProcess
 
 DATA = Path(__file__).resolve().parents[2] / "../shared/data/normalized"
 TICKS = DATA / "ticks_binancefutures_BTCUSDT_20240808.ndjson.gz"
@@ -136,9 +137,9 @@ def run(node: HurtNode, lines: Sequence[bytes], storm: Storm) -> Outcome:
     return Outcome(history, found, Counter(storm.kills), producers.told, seconds, storm.seed)
 
 
-def send_all(node: HurtNode, bodies: Mapping[str, bytes]) -> list[Ack]:
+def send_all(node: NodeProcess, bodies: Mapping[str, bytes]) -> list[Ack]:
     """Send without mischief, one after the other."""
-    producers = Producers(node.port, bodies, threads=1, seed=0)
+    producers = Producers([node], bodies, threads=1, seed=0)
     producers.start()
     try:
         producers.wait(len(bodies))

@@ -144,7 +144,7 @@ class SocketIoSubscriber(Subscriber):
 
     def _follow(self) -> None:
         address = self._url.replace("http", "ws", 1) + "/socket.io/?EIO=4&transport=websocket"
-        with closing(websocket.create_connection(address, timeout=SILENCE_S)) as socket:
+        with closing(_connected(address)) as socket:
             self._socket = socket
             socket.send("40")
             while not self._stopping:
@@ -171,6 +171,11 @@ class SocketIoSubscriber(Subscriber):
     def _hang_up(self) -> None:
         if self._socket and self._socket.sock:
             self._socket.sock.shutdown(SHUT_RDWR)
+
+
+def _connected(address: str) -> websocket.WebSocket:
+    # No proxy of the machine stands between.
+    return websocket.create_connection(address, timeout=SILENCE_S, http_no_proxy=["*"])
 
 
 class PollSubscriber(Subscriber):
