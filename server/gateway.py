@@ -17,7 +17,7 @@ from typing import Any
 from prometheus_client import Histogram
 from werkzeug.exceptions import BadRequest
 
-from context.errors import BadCursor, Behind, BodyTooLarge, RateLimited
+from context.errors import BadCursor, Behind, BodyTooLarge, NoLeader, RateLimited
 from context.items import Cursor
 from nodes.proof import BadProof, Proof, digest
 from server import problems
@@ -81,9 +81,13 @@ class Gateway:
         """The leader's answer; None where this node may give its own, now that it can."""
         place, endpoint = self._routes.find(environ["REQUEST_METHOD"], environ["PATH_INFO"])
         proof: Proof | None = environ.get(PROOF)
-        at_leader = place is Place.LEADER or wish.leader or proof is not None
-        if self._passing.clustered and at_leader and (place is not Place.OPEN or proof):
-            return self._at_leader(environ, endpoint, proof, reads=place is not Place.LEADER)
+        theirs = place in (Place.LEADER, Place.RATHER_LEADER) or wish.leader or proof is not None
+        if self._passing.clustered and theirs and (place is not Place.OPEN or proof):
+            try:
+                return self._at_leader(environ, endpoint, proof, reads=place is not Place.LEADER)
+            except NoLeader:
+                if place is not Place.RATHER_LEADER or wish.leader:
+                    raise
         if self._passing.clustered and wish.leader:
             self._await(self._leaders_newest(environ))
         if wish.min_cursor:

@@ -22,6 +22,7 @@ class Place(Enum):
 
     ANYWHERE = "anywhere"  # from a node's own copy
     LEADER = "leader"  # it writes, or asks for what only the leader knows
+    RATHER_LEADER = "rather the leader"  # which knows more; else from a node's own copy
     OPEN = "open"  # an answer without a known end: always of this node
 
 
@@ -31,6 +32,7 @@ _READS = frozenset({"search", "tensors_lookup", "decision_replay", "ticket_issue
 _OF_THE_LEADER = frozenset(
     {"webhooks", "webhook", "webhook_dead_letters", "backtests", "backtest_one", "backtest_plot"}
 )
+_MORE_AT_THE_LEADER = frozenset({"models"})  # it asks them; their weights are everywhere
 _OPEN = frozenset({"/api/context/stream", "/api/context/poll", "/api/context/export"})
 OPTIONS = ("min_cursor", "consistency")
 
@@ -78,7 +80,7 @@ def place_of(operation: Operation) -> Place:
     writes = operation.method != "GET" and operation.call not in _READS
     if writes or operation.call in _OF_THE_LEADER:
         return Place.LEADER
-    return Place.ANYWHERE
+    return Place.RATHER_LEADER if operation.call in _MORE_AT_THE_LEADER else Place.ANYWHERE
 
 
 def take_wish(environ: dict[str, Any]) -> Wish:

@@ -18,7 +18,7 @@ from context.client import Client
 from nodes.proof import HEADER, Passed, Proofs
 from tests.cluster import Cluster, cluster
 from tests.engines import SECRET
-from tests.node_process import NodeProcess
+from tests.node_process import NodeProcess, wait_for
 
 TAKE, LATEST = "/api/context/ingest", "/api/context/latest"
 LINES = "application/x-ndjson"
@@ -131,6 +131,14 @@ def test_other_writes_reach_the_leader_and_come_back(three: Cluster) -> None:
         f"/api/context/ai/request/{asked['context_id']}", params={"consistency": "leader"}
     )
     assert again.json()["context_id"] == asked["context_id"]
+
+
+def test_models_are_shown_as_the_leader_knows_them(three: Cluster) -> None:
+    leader, follower, _ = roles(three)
+    follower.client.post("/api/context/ai/decide", json={"symbols": ["BTC/USD"]})
+    shown = follower.client.get("/api/context/ai/models")
+    assert shown.headers["Context-Node"] == leader.args[1]
+    assert all(model["counts"] for model in shown.json()["models"])
 
 
 def test_the_leader_can_be_asked_from_anywhere(three: Cluster) -> None:
@@ -316,3 +324,21 @@ def test_the_python_client_goes_on_and_sees_what_it_wrote(three: Cluster) -> Non
                 follower.stop()
         assert client.url == leader.url
     follower.start()
+
+
+def test_a_node_that_is_left_alone_reads_on(three: Cluster) -> None:
+    leader, follower, other = roles(three)
+    cursor = follower.client.ingest(item(1))["cursor"]
+    follower.client.get(LATEST, params={"min_cursor": cursor})
+    leader.kill9()
+    other.kill9()
+    ask = follower.client.get
+    wait_for(lambda: three.told(three.nodes.index(follower))["leader"] is None, "no leader")
+    assert ask(LATEST, params={"limit": 1}).json()["items"][0]["id"] == cursor
+    refused = follower.client.post(TAKE, json=item(2))
+    assert (refused.status_code, refused.json()["code"]) == (503, "no_leader")
+    assert int(refused.headers["Retry-After"]) > 0
+    refused = ask(LATEST, params={"consistency": "leader"})
+    assert (refused.status_code, refused.json()["code"]) == (503, "no_leader")
+    models = ask("/api/context/ai/models")
+    assert (models.status_code, models.headers["Context-Node"]) == (200, follower.args[1])
