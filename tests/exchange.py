@@ -52,9 +52,8 @@ class Exchange:
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-        self._server.daemon_threads = True
-        self._server.exchange = self  # type: ignore[attr-defined]
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.exchange = self
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
@@ -113,16 +112,24 @@ class Exchange:
         }
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    exchange: Exchange
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Whoever asked was killed: that is what the tests do."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: _Server
 
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet."""
 
     @property
     def exchange(self) -> Exchange:
-        found: Exchange = self.server.exchange  # type: ignore[attr-defined]
-        return found
+        return self.server.exchange
 
     def do_GET(self) -> None:
         split = urlsplit(self.path)

@@ -17,7 +17,7 @@ from context.client import Client
 from server.cli.progress import verifying
 from server.cli.screen import Screen
 
-ENTRIES = "ai_decision,ai_outcome"
+ENTRIES = "ai_decision,ai_outcome,ai_trade"
 _OUTSIDE = re.compile(rb'\{"id":"[a-z0-9]+:(\d+)","offset":\d+,"ingested_at":[^,]+,')
 DONE, FAILED = 0, 1
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,13 @@ import pytest
 from ai_bridge.trading.book import Book
 from ai_bridge.trading.entries import entry_of
 from ai_bridge.trading.modes import MODES
-from tests.node_process import Api, NodeProcess, wait_for
+from tests.integration.test_chain import verify
+from tests.node_process import ROOT, Api, NodeProcess, wait_for
 
 TRADING = "/api/context/trading"
 SYMBOL = "BTC/USD"
+RECORDED = ROOT / "../shared/data/normalized/trades_binance_BTCUSDT_20240808.ndjson.gz"
+NDJSON = {"Content-Type": "application/x-ndjson"}
 MODE = msgspec.to_builtins(MODES["high_volume"]) | {
     **{"ask_every_s": 0, "pause_s": 0, "ttl_s": 60, "price_age_s": 60, "min_confidence": 0.5},
     "decision_age_s": 60,
@@ -135,8 +140,9 @@ def test_a_decision_becomes_an_order_and_a_fill_that_refer_to_it(desk: NodeProce
     assert status(api)["accounts"] == before
     assert status(api)["trading"]
     assert folded(api).accounts["paper:USD"].cash == Decimal(before[0]["cash"])
-    report = api.get("/api/context/ai/chain").json()
-    assert report["seq"] >= len(entries(api))
+    code, report = verify("--url", desk.url)
+    assert (code, report["problems"]) == (0, [])
+    assert report["entries"] >= len(entries(api))
 
 
 def test_kill_9_between_intention_and_fill(desk: NodeProcess) -> None:
@@ -322,6 +328,39 @@ def test_nobody_else_can_write_into_the_book(desk: NodeProcess) -> None:
     desk.start()
     assert status(api)["accounts"] == before
     assert (status(api)["fills"], status(api)["orders"]) == (1, 1)
+
+
+@pytest.mark.skipif(not RECORDED.exists(), reason="needs the recorded trades")
+def test_recorded_prices_fill_orders_as_an_independent_reckoning_says(desk: NodeProcess) -> None:
+    """Real trades, sent in their order; buys and sells between them; all of it reckoned anew."""
+    api, symbol = desk.client, "BTC/USDT"
+    lines = gzip.decompress(RECORDED.read_bytes()).splitlines()[:3000]
+    begin(api, symbols=[symbol])
+    for number, start in enumerate(range(0, len(lines), 300)):
+        body = b"\n".join(lines[start : start + 150])
+        api.post("/api/context/ingest", data=body, headers=NDJSON).raise_for_status()
+        decide(api, "sell" if number % 3 == 2 else "buy", symbol)
+        until(api, lambda s: s["orders"] == number + 1, "the order")  # noqa: B023
+        body = b"\n".join(lines[start + 150 : start + 300])
+        api.post("/api/context/ingest", data=body, headers=NDJSON).raise_for_status()
+        until(api, lambda s: not s["open_orders"], "its end")
+    cash, held, aside = Fraction(10_000), Fraction(0), Fraction(3, 10_000)
+    fills = entries(api, "fill")
+    assert len(fills) == 10
+    for fill in fills:
+        item = api.get(f"/api/context/items/{fill['price_offset']}").json()
+        buys = fill["side"] == "buy"
+        exact = Fraction(str(item["data"]["price"])) * (1 + aside if buys else 1 - aside)
+        qty, value = Fraction(fill["qty"]), Fraction(fill["value"])
+        assert abs(value - qty * exact) <= Fraction(1, 10**8)
+        assert abs(Fraction(fill["price"]) - value / qty) <= Fraction(1, 10**12)
+        assert abs(Fraction(fill["fee"]) - value / 1000) <= Fraction(1, 10**8)
+        cash += (-value if buys else value) - Fraction(fill["fee"])
+        held += qty if buys else -qty
+    (account,) = status(api)["accounts"]
+    assert Fraction(account["cash"]) == cash
+    newest = Fraction(str(json.loads(lines[-1])["data"]["price"]))
+    assert abs(Fraction(account["equity"]) - (cash + held * newest)) < Fraction(1, 10**6)
 
 
 def test_the_models_are_asked_as_often_as_the_mode_says(desk: NodeProcess) -> None:

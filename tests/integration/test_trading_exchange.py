@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import random
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
+from ai_bridge.trading.settling import LOST_AFTER_S
 from tests.exchange import KEY, SECRET, Exchange
 from tests.integration.test_trading import ENV, TRADING, decide, entries, price, status, until
 from tests.node_process import Api, NodeProcess, wait_for
@@ -101,6 +107,45 @@ def test_kill_9_while_an_order_is_on_its_way(desk: NodeProcess, exchange: Exchan
     assert len(set(ids)) == 2
     bought = sum(Decimal(sent["quantity"]) for sent in exchange.received)
     assert Decimal(status(api)["accounts"][0]["positions"][0]["qty"]) == bought
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment(desk: NodeProcess, exchange: Exchange) -> None:
+    """Decisions without a pause, kills at random: what was ordered and what was executed agree."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance, api = random.Random(seed), desk.client
+    begin(api)
+    for _ in range(6):
+        ended = threading.Event()
+
+        def produce(ended: threading.Event = ended) -> None:
+            own = Api(desk.url)
+            while not ended.is_set():
+                with suppress(requests.RequestException, AssertionError):
+                    decide(own, "buy", SYMBOL)
+
+        producer = threading.Thread(target=produce)
+        producer.start()
+        wait_for(lambda: exchange.received, "the first order", 30)
+        time.sleep(chance.uniform(0.0, 0.5))
+        desk.kill9()
+        ended.set()
+        producer.join()
+        desk.start()
+    until_settled = LOST_AFTER_S + 30
+    wait_for(lambda: not status(api)["open_orders"], "the end of all orders", until_settled)
+    sent = [each["newClientOrderId"] for each in exchange.received]
+    orders = [each["client_id"] for each in entries(api, "order")]
+    ends = {each["client_id"]: each["status"] for each in entries(api, "done")}
+    assert len(set(sent)) == len(sent)  # none twice
+    assert set(sent) <= set(orders)  # none without its intention
+    assert set(ends) == set(orders)  # none forgotten
+    assert {key for key in orders if ends[key] == "filled"} == set(sent)
+    bought = sum(Decimal(order["executedQty"]) for order in exchange.orders.values())
+    (account,) = status(api)["accounts"]
+    assert Decimal(account["positions"][0]["qty"]) == bought
+    print(f"{len(orders)} orders, {len(sent)} sent, {sorted(ends.values()).count('filled')} filled")
 
 
 def test_the_emergency_stop_sends_nothing_more_to_an_exchange(
