@@ -133,17 +133,22 @@ def _consensus(judged: Sequence[Case]) -> dict[str, float | None]:
 def _pooled(cases: Sequence[Case], *, with_it: bool) -> Iterator[float]:
     """Loss of each case under weights learned from the outcomes that were known by then."""
     level = Level(lambda name: 1.0)
-    waiting: list[Case] = []
+    waiting: list[tuple[Case, int]] = []  # and how many outcomes were known when it was asked
     for case in cases:
-        ripe = [each for each in waiting if (each.known_at or math.inf) <= case.at]
-        for each in sorted(ripe, key=lambda one: (one.known_at or 0.0, one.offset)):
-            said = _votes(each, with_it)
-            level.learn({name: brier(vote, each.outcome or "") for name, vote in said.items()})
-        waiting = [each for each in waiting if (each.known_at or math.inf) > case.at]
+        ripe = [each for each in waiting if (each[0].known_at or math.inf) <= case.at]
+        waiting = [each for each in waiting if (each[0].known_at or math.inf) > case.at]
+        for due, before in sorted(ripe, key=lambda one: (one[0].known_at or 0.0, one[0].offset)):
+            said = _votes(due, with_it)
+            level.note_delay(level.rounds - before)
+            level.learn({name: brier(vote, due.outcome or "") for name, vote in said.items()})
         votes = _votes(case, with_it)
-        mixed = mixture(level.shares(votes), {name: losses(vote) for name, vote in votes.items()})
+        mixed = mixture(
+            level.shares(votes),
+            {name: losses(vote) for name, vote in votes.items()},
+            level.pace.rate,
+        )
         yield brier(substitute(mixed), case.outcome or "")
-        waiting.append(case)
+        waiting.append((case, level.rounds))
 
 
 def _votes(case: Case, with_it: bool) -> dict[str, Distribution]:
