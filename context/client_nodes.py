@@ -16,9 +16,9 @@ from context.events import is_after
 CONNECT_S = 3.0  # where there is another node to go to
 # Another node may do better; the same is true of what a proxy says of a node behind it.
 _ELSEWHERE = frozenset({502, 503, 504})
-_NOTHING_DONE = frozenset({"behind", "no_leader", "no_majority", "not_leader", "not_ready"}) | {
-    "stopping"
-}
+_NOTHING_DONE = frozenset(
+    ("behind", "clocks_differ", "no_leader", "no_majority", "not_leader", "not_ready", "stopping")
+)
 
 
 def addresses(url: str | Sequence[str]) -> list[str]:
