@@ -26,7 +26,7 @@ FLAGS = {
 }
 NODE_FLAGS = (
     *("id", "host", "port", "data", "feed", "peers", "async_mode", "health_interval"),
-    *("nats", "witness", "web_workers", "live_trading"),
+    *("nats", "witness", "replace", "web_workers", "live_trading"),
 )
 
 

@@ -22,6 +22,7 @@ from pathlib import PurePath
 from nodes.errors import PeersWrong
 
 CLIENT_USER = "context"
+SYSTEM_USER = "system"  # may change which engines the cluster consists of
 ROUTE_USER = "route"
 MAX_PAYLOAD_BYTES = 8 << 20
 OLDEST_ENGINE = (2, 11)
@@ -115,6 +116,11 @@ def password(secret: str, purpose: str) -> str:
     return hmac.new(secret.encode(), f"context {purpose}".encode(), hashlib.sha256).hexdigest()
 
 
+def login(secret: str, user: str) -> tuple[str, str]:
+    """A user of the engine, and its password."""
+    return user, password(secret, "client" if user == CLIENT_USER else user)
+
+
 def client_url(address: Address) -> str:
     """Where clients find the engine of a node; the password goes beside it."""
     return f"nats://{_joined(address.host, address.client_port)}"
@@ -137,8 +143,8 @@ def config_text(settings: EngineSettings) -> str:
         "write_deadline: 10s",
         "lame_duck_duration: 30s",
         "lame_duck_grace_period: 1s",
-        f"authorization {{ user: {CLIENT_USER}, "
-        f"password: {json.dumps(password(settings.secret, 'client'))} }}",
+        f"authorization {{ users: [{_user(settings.secret, CLIENT_USER)}] }}",
+        f"accounts {{ $SYS {{ users: [{_user(settings.secret, SYSTEM_USER)}] }} }}",
         "jetstream {",
         f"  store_dir: {json.dumps(str(settings.store))}",
         "  sync_interval: always",
@@ -194,6 +200,11 @@ def _clash(peers: Sequence[Address]) -> str:
 
 def _joined(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _user(secret: str, user: str) -> str:
+    name, word = login(secret, user)
+    return f"{{ user: {name}, password: {json.dumps(word)} }}"
 
 
 def _tls(tls: Tls | None) -> list[str]:

@@ -70,6 +70,13 @@ class EngineMissing(NodeError):
     code = "engine_missing"
 
 
+class NodeRuns(NodeError):
+    """A node that is to be replaced still runs."""
+
+    code = "node_runs"
+    status = 409
+
+
 class UnknownNode(NodeError):
     """No node of that name was heard of."""
 

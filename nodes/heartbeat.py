@@ -28,6 +28,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     leading: bool = False
     holding: int = 0  # revision of the claim it holds the lease by; 0 for none
     observer: bool = False  # never leads
+    replaces: str = ""  # id of the node whose place it took
     stopping: bool = False  # about to go; not to be chosen
     score: float = 0.0
     score_parts: dict[str, float] = {}

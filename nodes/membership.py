@@ -6,6 +6,8 @@
 Ages count only time in which this node itself was awake: each `tick` adds at most `heartbeat_s`.
 A node that was paused, or whose clock jumped, therefore does not take the others for dead.
 
+A dead node whose place another took is forgotten.
+
 A node that the engine knows no connection of (`unanswered`, asked twice in a row) is dead at once:
 a process that was killed closes its connection, however young its last heartbeat.
 """
@@ -80,6 +82,9 @@ class Membership:
         elif known is not None and beat.number <= known.beat.number:
             return
         self._heard[beat.id] = _Heard(beat, self.awake_s)
+        if beat.replaces != beat.id and self.state(beat.replaces) is State.DEAD:
+            gone = self._heard.pop(beat.replaces)
+            self._past[beat.replaces].append(gone.beat.life)
         self.newest_offset = max(self.newest_offset, beat.applied_offset)
 
     def unanswered(self, node: str) -> None:

@@ -105,6 +105,12 @@ class Settings:
     witness: bool = _setting(
         Flag(), False, "Whether to run the engine only: a third vote without a node's work."
     )
+    replace: str = _setting(
+        Text(r"|[a-z0-9][a-z0-9-]{0,62}", "the id of a node"),
+        "",
+        "Node of the cluster that is gone for good and whose place this one takes at its first "
+        "start; needs `peers`.",
+    )
     cluster_secret: str = _setting(
         Secret(16, 512),
         "",
@@ -393,6 +399,10 @@ def load(
             values[each.name] = _parse(each, flags[each.name], "from the command line")
     settings = Settings(**values)
     _check_timings(settings)
+    if settings.replace and (not settings.peers or settings.nats_url):
+        raise SettingsError(
+            f"replace={settings.replace!r}: must be empty without own engines (peers)"
+        )
     return settings
 
 

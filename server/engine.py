@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from nodes.adapters.nats_server import is_this_machine, run_engine
 from nodes.adapters.parent import announce_refused, die_with_parent
+from nodes.adapters.replacing import remove_engine
 from nodes.engine import EngineSettings, Tls, own_address
 from nodes.errors import NodeError, SecretMissing
 from server.child import read_settings, start_logs
@@ -29,12 +32,25 @@ def engine_settings(settings: Settings) -> EngineSettings:
     )
 
 
+def take_place(settings: Settings, told: EngineSettings) -> None:
+    """Remove the engine that this one replaces, before its first start. Raises NodeRuns.
+
+    Before: an engine that has once joined counts until it is removed, also if its node is refused.
+    """
+    gone, known = settings.replace, (settings.data_dir / "engine" / "jetstream").exists()
+    if gone not in ("", settings.node_id) and not known:
+        others = [peer for peer in told.peers if peer != told.own]
+        asyncio.run(remove_engine(others, told, gone))
+
+
 def main() -> int:
     """Run the engine until SIGTERM."""
     settings = read_settings()
     start_logs(settings, "engine")
     try:
-        return run_engine(engine_settings(settings), (settings.data_dir / "engine").resolve())
+        told = engine_settings(settings)
+        take_place(settings, told)
+        return run_engine(told, (settings.data_dir / "engine").resolve())
     except (NodeError, OSError) as exc:
         announce_refused(f"engine: {exc}")
         return 1

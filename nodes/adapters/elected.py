@@ -267,6 +267,7 @@ class Elected:
             url=self._own.url,
             stopping=self._own.stopping,
             observer=self._own.observer,
+            replaces=self._own.replaces,
             holding=election.reign if election.phase in HOLDING else 0,
         )
 

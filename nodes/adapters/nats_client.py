@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from nats.aio.client import Client
 
-from nodes.engine import CLIENT_USER, Address, Tls, client_url, password
+from nodes.engine import CLIENT_USER, Address, Tls, client_url, login
 
 log = logging.getLogger(__name__)
 CONNECT_S = 2
@@ -17,13 +17,19 @@ PING_S = 2  # a frozen engine is left after two pings without an answer
 
 
 async def connect(
-    engines: Sequence[Address], secret: str, *, tls: Tls | None, urls: Sequence[str] = ()
+    engines: Sequence[Address],
+    secret: str,
+    *,
+    tls: Tls | None,
+    urls: Sequence[str] = (),
+    user: str = CLIENT_USER,
 ) -> Client:
     """Connect to the first engine that answers, in the order given; wait for one for ever.
 
     `urls` are those of an existing NATS cluster, and take the place of the nodes' own engines.
     """
     client, down = Client(), False
+    user, word = login(secret, user)
 
     async def on_down() -> None:
         nonlocal down
@@ -41,8 +47,8 @@ async def connect(
 
     await client.connect(
         [*urls] or [client_url(each) for each in engines],
-        user=None if urls else CLIENT_USER,
-        password=None if urls else password(secret, "client"),
+        user=None if urls else user,
+        password=None if urls else word,
         tls=_context(tls) if tls else None,
         dont_randomize=True,
         connect_timeout=CONNECT_S,

@@ -16,6 +16,7 @@ from context.items import Item
 from context.ports import Receipt
 from nodes.adapters.elected import Elected, Reign
 from nodes.adapters.lease_nats import LeaseStore
+from nodes.adapters.replacing import tell_when_whole
 from nodes.adapters.signals_nats import Signals
 from nodes.election_events import Rules
 from nodes.engine import replicas
@@ -50,6 +51,7 @@ class Member:
             url=f"http://{told.own}",
             life=secrets.token_hex(8),
             observer=settings.observer,
+            replaces=settings.replace,
         )
         self.leadership = Elected(
             own,
@@ -82,6 +84,9 @@ class Member:
 
         await self._client.subscribe(f"{TAKE}.{node.settings.node_id}", cb=take)
         await self.leadership.start(lambda: heartbeat(node))
+        if node.settings.replace:
+            count = replicas(len(node.settings.peers))
+            node.spawn(tell_when_whole(self._client, count))
 
     async def close(self) -> None:
         """Leave the cluster; the copies remember how far they are."""

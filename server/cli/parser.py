@@ -38,7 +38,7 @@ _ITEMS = {"type", "source", "symbol", "since", "until", "regex", "ignore_case", 
 OPTIONS = {
     "node": {
         *("id", "host", "port", "data", "config", "feed", "peers", "web_workers", "async_mode"),
-        *("health_interval", "nats", "witness", "live_trading"),
+        *("health_interval", "nats", "witness", "replace", "live_trading"),
     },
     "reindex": {"data", "config", "json", "progress"},
     "verify_decisions": {"data", "config", "url", "json", "progress", "head"},
@@ -227,6 +227,9 @@ def _add_node(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--nats", metavar="URL", help="use this NATS cluster instead of an own one")
     group.add_argument(
         "--witness", action="store_true", default=None, help="run the engine only: a third vote"
+    )
+    group.add_argument(
+        "--replace", metavar="ID", help="take the place of a node that is gone for good"
     )
     group.add_argument("--web-workers", metavar="N", help="web processes that share the port")
     group.add_argument("--async-mode", metavar="MODE", help="eventlet, threading or gevent")

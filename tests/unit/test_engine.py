@@ -86,6 +86,8 @@ def test_the_configuration_syncs_always_and_names_the_other_engines_only() -> No
     assert SECRET not in text
     assert password(SECRET, "client") != password(SECRET, "route") != password("x", "route")
     assert "tls" not in text
+    system = password(SECRET, "system")
+    assert f'$SYS {{ users: [{{ user: system, password: "{system}" }}] }}' in text
     both = told("a:5000", "b:5000", tls=Tls("/c", "/k", "/a"))
     assert both.count('tls { cert_file: "/c", key_file: "/k", ca_file: "/a", verify: true') == 2
     assert "cluster {" not in told("a:5000")

@@ -63,6 +63,18 @@ def test_who_does_not_answer_twice_is_dead_at_once_until_heard() -> None:
     assert members.alive() == [beat(2)]
 
 
+def test_a_dead_node_whose_place_was_taken_is_forgotten() -> None:
+    heir = Heartbeat(id="c", url="http://c", number=1, replaces="b")
+    members = aged(0.5)
+    members.heard(heir)
+    assert members.state("b") is State.ALIVE, "it runs: nobody took its place"
+    members = aged(3.1)
+    members.heard(heir)
+    assert [each.id for each in members.beats()] == ["c"]
+    members.heard(beat(2))
+    assert members.state("b") is None, "that was a late word of its last life"
+
+
 def test_timings_that_do_not_grow_are_refused() -> None:
     with pytest.raises(ValueError, match="must grow"):
         Timings(1.0, 1.0, 3.0)
