@@ -1,11 +1,12 @@
 """Items as the payload of one message of the replicated stream: a MessagePack array.
 
-    [first_offset, ingested_at, [[count, codec, body, key, digest, at], ...]]
+    [first_offset, ingested_at, [[count, codec, body, key, digest, at], ...], schema]
 
 One part a draft, their offsets dense from `first_offset`. `body` holds the lines (`Batch.text`), as
 they are with codec 0, as one zstd frame with codec 1: a follower stores it as it came. `key` is
 the idempotency key or nil, `digest` that of the body which came with it. `at` is nil, or the time
-of this part where it was stored at another one: history that a founder brings along.
+of this part where it was stored at another one: history that a founder brings along. `schema` is
+the version in which the items are written (`context.casting`), 1 where it is missing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import replace
 import msgspec
 import zstandard
 
+from context.casting import FIRST, Casting
 from context.ports import Draft
 
 COMPRESS_FROM = 512  # bytes; below, zstd gains nothing
@@ -55,6 +57,7 @@ class Entry(msgspec.Struct, array_like=True, frozen=True):
     first_offset: int
     ingested_at: float
     parts: list[Part]
+    schema: int = FIRST
 
     @property
     def count(self) -> int:
@@ -87,9 +90,23 @@ def pack(draft: Draft) -> Part:
     return Part(draft.count, codec, body, draft.key, draft.digest)
 
 
-def encode_entry(first_offset: int, ingested_at: float, parts: Sequence[Part]) -> bytes:
+def encode_entry(
+    first_offset: int, ingested_at: float, parts: Sequence[Part], schema: int = FIRST
+) -> bytes:
     """The payload."""
-    return _encoder.encode(Entry(first_offset, ingested_at, [*parts]))
+    return _encoder.encode(Entry(first_offset, ingested_at, [*parts], schema))
+
+
+def recast(part: Part, casting: Casting, have: int, want: int) -> Part:
+    """A part in another schema; raises EntryError. What came with its key stays."""
+    if not casting.casts(have, want):
+        return part
+    text = part.lines()
+    cast = casting.lines(text, have, want)
+    if cast is text:
+        return part
+    made = pack(Draft(part.count, cast))
+    return msgspec.structs.replace(part, codec=made.codec, body=made.body)
 
 
 def decode_entry(payload: bytes) -> Entry:

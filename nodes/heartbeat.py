@@ -11,9 +11,7 @@ from typing import Any
 import msgspec
 
 from nodes.errors import BadHeartbeat
-
-PROTOCOL = 1  # grows by one with every change that the previous version cannot read
-NEIGHBOURS = range(PROTOCOL - 1, PROTOCOL + 2)  # versions that work together
+from nodes.protocol import PROTOCOL, near
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +26,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     leading: bool = False
     holding: int = 0  # revision of the claim it holds the lease by; 0 for none
     observer: bool = False  # never leads
+    apart: bool = False  # two versions away from most of the nodes it hears
     replaces: str = ""  # id of the node whose place it took
     stopping: bool = False  # about to go; not to be chosen
     score: float = 0.0
@@ -39,7 +38,9 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def eligible(self) -> bool:
         """Whether this node may be chosen to lead."""
-        return not self.observer and not self.stopping and self.protocol in NEIGHBOURS
+        if self.observer or self.stopping or self.apart:
+            return False
+        return near(self.protocol, PROTOCOL)
 
 
 _decoder = msgspec.json.Decoder(Heartbeat)

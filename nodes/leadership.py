@@ -9,6 +9,7 @@ from typing import Protocol
 
 from nodes.errors import UnknownNode
 from nodes.heartbeat import Heartbeat
+from nodes.protocol import PROTOCOL
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,13 @@ class Leadership(Protocol):
         """Median round trip to the other nodes; None where there is none to ask."""
 
     @property
+    def speaks(self) -> int:
+        """The version in which items are written: that of the oldest node which can be followed."""
+
+    def protocol_of(self, node_id: str) -> int:
+        """The version of a node; this one's own where it was never heard."""
+
+    @property
     def newest_offset(self) -> int:
         """Newest item that another node told to have; -1 where none told."""
 
@@ -101,6 +109,15 @@ class SingleLeadership:
     @property
     def peer_latency_ms(self) -> None:
         """There are no others."""
+
+    @property
+    def speaks(self) -> int:
+        """Its own version."""
+        return PROTOCOL
+
+    def protocol_of(self, node_id: str) -> int:
+        """There are no others."""
+        return PROTOCOL
 
     @property
     def newest_offset(self) -> int:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from nodes.heartbeat import Heartbeat
+from nodes.protocol import near
 
 UNANSWERED = 2  # in a row, until a node counts as dead
 LIVES_REMEMBERED = 8
@@ -114,6 +115,26 @@ class Membership:
     def beats(self) -> list[Heartbeat]:
         """The last heartbeat of every node ever heard, by name."""
         return [heard.beat for _, heard in sorted(self._heard.items())]
+
+    def foreign(self, protocol: int) -> list[Heartbeat]:
+        """Nodes that do not understand that version, nor it them."""
+        return [beat for beat in self.alive() if not near(beat.protocol, protocol)]
+
+    def is_apart(self, protocol: int) -> bool:
+        """Whether a node of that version may not lead the others: most do not understand it.
+
+        Of two halves the older one goes on.
+        """
+        foreign = self.foreign(protocol)
+        close = len(self.alive()) - len(foreign) + 1  # with itself
+        if len(foreign) != close:
+            return len(foreign) > close
+        return protocol > min(beat.protocol for beat in foreign)
+
+    def oldest_protocol(self, protocol: int) -> int:
+        """The version that all understand who are not two away from this one."""
+        heard = [beat.protocol for beat in self.beats() if self.state(beat.id) is not State.DEAD]
+        return min([protocol, *(each for each in heard if near(each, protocol))])
 
     def alive(self) -> list[Heartbeat]:
         """The last heartbeats of the nodes that are alive."""

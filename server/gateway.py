@@ -10,7 +10,7 @@ import http
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,9 @@ from werkzeug.exceptions import BadRequest
 from context.errors import BadCursor, Behind, BodyTooLarge, NoLeader, RateLimited
 from context.items import Cursor
 from nodes.proof import BadProof, Proof, digest
+from nodes.protocol import PROTOCOL
 from server import problems
+from server.bridging import VERSION, recast
 from server.gate import PROOF
 from server.inflight import InFlight
 from server.ipc import Answer
@@ -33,6 +35,7 @@ WAIT_S = 5.0  # for the item that a reader wants to see
 MOST_WAITING = 2000
 _STATUS = {status.value: f"{status.value} {status.phrase}" for status in http.HTTPStatus}
 _APPLIED = "Context-Applied"
+_VERSION = f"HTTP_{VERSION.upper().replace('-', '_')}"
 _OF_THE_CONNECTION = frozenset(
     {"Connection", "Content-Length", "Date", "Keep-Alive", "Server", "Transfer-Encoding"}
 )
@@ -152,12 +155,18 @@ class Gateway:
 
     def _here(self, environ: dict[str, Any], call: Call) -> Answer:
         """The answer of this process's own calls."""
+        told, body = environ.get(_VERSION, ""), call.body
+        kept: Mapping[str, str] = call.headers
+        if PROOF in environ and told.isdecimal() and len(told) < 10:
+            kept, body = recast(call.path, kept, body, int(told), PROTOCOL, self._max_bytes)
         own = {
             **environ,
-            "wsgi.input": io.BytesIO(call.body),
-            "CONTENT_LENGTH": str(len(call.body)),
+            "wsgi.input": io.BytesIO(body),
+            "CONTENT_LENGTH": str(len(body)),
             "REMOTE_ADDR": call.caller,
         }
+        if len(kept) < len(call.headers):  # it was decompressed
+            own.pop("HTTP_CONTENT_ENCODING", None)
         own.pop("HTTP_TRANSFER_ENCODING", None)
         own.pop("wsgi.input_terminated", None)
         status, headers = 500, {}

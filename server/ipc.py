@@ -48,6 +48,7 @@ class Led(msgspec.Struct, array_like=True, frozen=True):
     url: str = ""
     term: int = 0
     here: bool = False  # this node leads, and has applied all that earlier leaders wrote
+    protocol: int = 1  # the version that the leader understands
 
 
 class FrameTooLarge(Exception):

@@ -22,6 +22,8 @@ from prometheus_client import CollectorRegistry, Counter
 
 from context.errors import NoLeader, NotLeader, OutcomeUnknown, RateLimited
 from nodes.proof import HEADER, Passed, Proofs
+from nodes.protocol import PROTOCOL
+from server.bridging import VERSION, recast
 from server.ipc import Answer, Led
 from server.lead import Lead
 from server.upstream import NotSent, Sending, Unanswered, Upstream
@@ -156,14 +158,15 @@ class Passing:
         return NoLeader(f"{why}; nothing was done, try again in a moment")
 
     def _pass_on(self, call: Call, led: Led, proofs: Proofs) -> Answer:
-        what = Passed(call.method, call.path, call.query, call.headers)
-        proof = proofs.sign(
-            what, call.body, sender=self._node_id, caller=call.caller, now=time.time()
-        )
+        said = min(PROTOCOL, led.protocol)
+        kept, body = recast(call.path, call.headers, call.body, PROTOCOL, said, self._most_bytes)
+        what = Passed(call.method, call.path, call.query, kept)
+        proof = proofs.sign(what, body, sender=self._node_id, caller=call.caller, now=time.time())
         target = quote(call.path.encode("latin-1"), safe="/:@!$&'()*+,;=~-._")
         if call.query:
             target += f"?{call.query}"
-        sending = Sending(call.method, target, {**call.headers, HEADER: proof}, call.body)
+        headers = {**kept, HEADER: proof, VERSION: str(said)}
+        sending = Sending(call.method, target, headers, body)
         asked = time.monotonic()
 
         def gone() -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from context.casting import FIRST
 from context.entries import Part, encode_entry, pack
 from context.items import Batch
 from context.ports import Draft
@@ -22,7 +23,13 @@ Keys = Mapping[int, tuple[str | None, bytes, int]]  # key, digest of the body, c
 
 
 def import_items(
-    stream: Stream, read: Read, keys: Keys, *, epoch: str, told: Callable[[int], None]
+    stream: Stream,
+    read: Read,
+    keys: Keys,
+    *,
+    epoch: str,
+    told: Callable[[int], None],
+    schema: int = FIRST,
 ) -> tuple[int, int]:
     """Append all batches to an empty stream; the last sequence, and the newest term.
 
@@ -33,7 +40,7 @@ def import_items(
     sequence, term = stream.tail(), 0
     for batches in _groups(_all(read)):
         parts = [_pack(batch, keys) for batch in batches]
-        payload = encode_entry(batches[0].first_offset, batches[0].ingested_at, parts)
+        payload = encode_entry(batches[0].first_offset, batches[0].ingested_at, parts, schema)
         term = batches[0].term
         message = Envelope(Kind.ITEMS, term, sequence, epoch, payload)
         sequence = stream.append(encode(message), expected=sequence)

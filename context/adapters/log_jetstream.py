@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import msgspec
+
 from context import errors
 from context.adapters.log_applied import AppliedLog
-from context.entries import EntryError, Part, decode_entry, encode_entry, pack
+from context.casting import CASTING, FIRST, Casting
+from context.entries import Entry, EntryError, Part, decode_entry, encode_entry, pack, recast
 from context.heads import Heads
 from context.items import Batch
 from context.ports import Draft, Receipt
@@ -20,6 +23,7 @@ from shared_storage.adapters.replica import Replica
 from shared_storage.envelope import Envelope, Kind
 from shared_storage.errors import (
     BadMessage,
+    NewerMessage,
     OutcomeUnknown,
     StaleTerm,
     StorageError,
@@ -33,8 +37,9 @@ MAX_MESSAGE_BYTES = (8 << 20) - 4096  # the engine's limit, less what is around 
 class ItemsApplier:
     """Takes messages with items into the local copy."""
 
-    def __init__(self, copy: AppliedLog) -> None:
-        self.copy = copy
+    def __init__(self, copy: AppliedLog, casting: Casting = CASTING, schema: int = FIRST) -> None:
+        """`schema` is the version of items here, whatever the one in which they are written."""
+        self.copy, self.casting, self.schema = copy, casting, schema
         self.on_applied: Callable[[Sequence[Batch]], None] = lambda batches: None
         self._written: dict[int, tuple[Part, Draft]] = {}  # by offset: what is being written now
 
@@ -50,7 +55,7 @@ class ItemsApplier:
     def apply(self, sequence: int, message: Envelope) -> None:
         """Store the items and tell of them; raises BadMessage where it holds none that fit."""
         try:
-            entry = decode_entry(message.payload)
+            entry = self._recast(decode_entry(message.payload))
             lines = [self._lines(offset, part) for offset, part in entry.placed()]
         except EntryError as exc:
             raise BadMessage(f"no items: {exc}") from exc
@@ -74,6 +79,15 @@ class ItemsApplier:
         """Everything up to here is in, or concerns others."""
         self.copy.note(sequence, 0)
 
+    def _recast(self, entry: Entry) -> Entry:
+        """The entry in this node's schema."""
+        if entry.schema == self.schema:
+            return entry
+        if abs(entry.schema - self.schema) > 1:
+            raise NewerMessage(f"items of schema {entry.schema}; this program knows {self.schema}")
+        parts = [recast(each, self.casting, entry.schema, self.schema) for each in entry.parts]
+        return msgspec.structs.replace(entry, parts=parts, schema=self.schema)
+
     def _lines(self, offset: int, part: Part) -> tuple[bytes, Heads | None]:
         """The lines of a part, and their columns where this node has just made them."""
         mine = self._written.get(offset)
@@ -88,6 +102,7 @@ class JetStreamLog:
     def __init__(self, replica: Replica, items: ItemsApplier) -> None:
         self._replica, self._items, self._copy = replica, items, items.copy
         self.epoch, self.lock = replica.epoch, replica.lock
+        self.speaks: Callable[[], int] = lambda: items.schema  # what all nodes can read
 
     def append(self, drafts: Sequence[Draft], *, term: int, now: float) -> list[Outcome]:
         """Make drafts durable on a majority; see `context.ports.Log`.
@@ -144,7 +159,7 @@ class JetStreamLog:
             self._items.expect(chosen.drafts)
             if not chosen.parts:
                 return None
-            return encode_entry(self._copy.next_offset, now, chosen.parts)
+            return self._encode(now, chosen.parts)
 
         with self._replica.lock:
             try:
@@ -154,6 +169,12 @@ class JetStreamLog:
             finally:
                 self._items.expect({})
         return outcomes
+
+    def _encode(self, now: float, parts: Sequence[Part]) -> bytes:
+        """The payload, in a schema that the oldest neighbour can read."""
+        schema, own = self.speaks(), self._items.schema
+        told = [recast(part, self._items.casting, own, schema) for part in parts]
+        return encode_entry(self._copy.next_offset, now, told, schema)
 
     def _decide(
         self, drafts: Sequence[Draft], packed: Sequence[Part], term: int, now: float

@@ -43,6 +43,7 @@ from nodes.heartbeat import Heartbeat
 from nodes.leadership import Member, Peer
 from nodes.lease import Lease
 from nodes.membership import Membership, State, Timings
+from nodes.protocol import near
 
 log = logging.getLogger(__name__)
 TICK_S = 0.1
@@ -87,6 +88,8 @@ class Elected:
         self._tasks: set[asyncio.Task[None]] = set()
         self._look, self._say = asyncio.Event(), asyncio.Event()
         self.peer_latency_ms: float | None = None
+        self.speaks = own.protocol  # read in other threads too
+        self._foreign: set[tuple[str, str]] = set()  # id and life of those told of
         self._told: tuple[int, bool, Peer | None] = (self.term, False, None)
 
     @property
@@ -111,6 +114,11 @@ class Elected:
         if self._beats.state(lease.holder) is State.DEAD:
             return None
         return Peer(lease.holder, lease.url)
+
+    def protocol_of(self, node_id: str) -> int:
+        """As its last heartbeat told."""
+        beat = self._beats.beat(node_id)
+        return beat.protocol if beat else self._own.protocol
 
     @property
     def newest_offset(self) -> int:
@@ -268,6 +276,7 @@ class Elected:
             stopping=self._own.stopping,
             observer=self._own.observer,
             replaces=self._own.replaces,
+            apart=self._beats.is_apart(self._own.protocol),
             holding=election.reign if election.phase in HOLDING else 0,
         )
 
@@ -276,6 +285,16 @@ class Elected:
             log.error("another node has this one's id", extra={"url": beat.url})
         elif beat.id != self._peer.id:
             self._beats.heard(beat)
+            self._compare(beat)
+
+    def _compare(self, beat: Heartbeat) -> None:
+        """Find the version that all understand; tell of who understands none of it."""
+        own = self._own.protocol
+        self.speaks = self._beats.oldest_protocol(own)
+        if not near(beat.protocol, own) and (beat.id, beat.life) not in self._foreign:
+            self._foreign.add((beat.id, beat.life))
+            fields = {"node": beat.id, "protocol": beat.protocol, "own_protocol": own}
+            log.error("versions are too far apart: it may not lead here", extra=fields)
 
     async def _beat(self) -> None:
         while True:

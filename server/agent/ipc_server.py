@@ -90,7 +90,8 @@ class IpcServer:
         def now() -> Led:
             leader, leading = leadership.leader, leadership.leading
             named = (leader.id, leader.url) if leader else ("", "")
-            return Led(*named, leadership.term, leading)
+            protocol = leadership.protocol_of(named[0])
+            return Led(*named, leadership.term, leading, protocol)
 
         while True:
             async with leadership.changed:

@@ -11,6 +11,7 @@ import msgspec
 import nats.errors
 from nats.aio.msg import Msg
 
+from context.casting import CASTING, FIRST
 from context.errors import ContextError, NoLeader
 from context.items import Item
 from context.ports import Receipt
@@ -23,6 +24,7 @@ from nodes.engine import replicas
 from nodes.handoff import HandOffRules
 from nodes.heartbeat import Heartbeat
 from nodes.membership import Timings
+from nodes.protocol import PROTOCOL
 from server import problems
 from server.agent.cluster import heartbeat
 from server.agent.node import Node
@@ -104,7 +106,9 @@ class Member:
         leader = self.leadership.leader
         if leader is None:
             raise NoLeader("no node leads now; retry in a moment")
-        asked = msgspec.json.encode({"items": items, "key": key, "urgent": urgent})
+        schema = self.leadership.speaks
+        cast = [cast_item(item, PROTOCOL, schema) for item in items]
+        asked = msgspec.json.encode(_Asked(cast, key, urgent, schema))
         try:
             answer = await self._client.request(f"{TAKE}.{leader.id}", asked, timeout=TAKE_S)
         except (TimeoutError, nats.errors.Error, OSError) as exc:
@@ -119,6 +123,7 @@ class _Asked(msgspec.Struct):
     items: list[Item]
     key: str | None = None
     urgent: bool = False
+    schema: int = FIRST
 
 
 class _Answer(msgspec.Struct):
@@ -132,11 +137,18 @@ async def _taken(node: Node, message: Msg) -> None:
         if not node.leadership.leading:
             raise NoLeader("this node does not lead")
         asked = msgspec.json.decode(message.data, type=_Asked)
-        receipt = await node.append_items(asked.items, key=asked.key, urgent=asked.urgent)
+        items = [cast_item(item, asked.schema, PROTOCOL) for item in asked.items]
+        receipt = await node.append_items(items, key=asked.key, urgent=asked.urgent)
         answer = _Answer(receipt)
     except (ContextError, msgspec.MsgspecError) as exc:
         answer = _Answer(detail=problems.describe(exc)["detail"])
     await message.respond(msgspec.json.encode(answer))
+
+
+def cast_item(item: Item, have: int, want: int) -> Item:
+    """An item in another node's schema, or from it; as it is where nothing differs."""
+    data = CASTING.data(item.type, item.data, have, want)
+    return item if data is item.data else msgspec.structs.replace(item, data=data)
 
 
 async def open_part(settings: Settings, term: int) -> Member:

@@ -62,6 +62,7 @@ def describe(member: Member) -> dict[str, Any]:
         "applied_offset": beat.applied_offset,
         "term": beat.term,
         "protocol": beat.protocol,
+        "eligible": beat.eligible,
         "feeds": beat.feeds,
     }
 

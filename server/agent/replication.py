@@ -31,6 +31,7 @@ from context.items import Batch
 from nodes.adapters.nats_client import connect
 from nodes.engine import replicas
 from nodes.leadership import Leadership
+from nodes.protocol import PROTOCOL
 from server.config import Settings
 from server.engine import engine_settings
 from shared_storage.adapters.cluster_meta import ClusterMeta, finish, found, read_meta
@@ -60,7 +61,7 @@ class Replication:
         state: AppliedState,
     ) -> None:
         self.client, self.stream, self.meta = client, stream, meta
-        self._items = ItemsApplier(log_)
+        self._items = ItemsApplier(log_, schema=PROTOCOL)
         appliers: dict[Kind, Applier] = {Kind.ITEMS: self._items, Kind.STATE: state}
         self.replica = Replica(stream, appliers, epoch=meta.epoch, term=log_.term)
         self._state_copy = state
@@ -84,6 +85,7 @@ class Replication:
         each change of the state, in such a thread too.
         """
         self._leadership = leadership
+        self.log.speaks = lambda: leadership.speaks
         self.replica.leads = lambda term: leadership.leading and leadership.term == term
 
         def on_applied(batches: Sequence[Batch]) -> None:
@@ -241,7 +243,9 @@ class _Founding:
         def read(after: int) -> list[Batch]:
             return read_after(archive, self._log, after, max_bytes=READ_BYTES)
 
-        _, term = import_items(stream, read, self._log.keys(), epoch=meta.epoch, told=told)
+        _, term = import_items(
+            stream, read, self._log.keys(), epoch=meta.epoch, schema=PROTOCOL, told=told
+        )
         changes = self._state.changes()
         sequence = import_changes(stream, changes, epoch=meta.epoch, term=term)
         self._log.note(sequence, term)

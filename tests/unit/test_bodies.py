@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from context.errors import BodyTooLarge, InvalidJson, UnsupportedMedia
-from server.agent.bodies import decompress
+from server.decompression import decompress
 
 LIMIT = 1 << 20
 ENCODERS: dict[str, Callable[[bytes], bytes]] = {

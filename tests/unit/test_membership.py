@@ -75,6 +75,40 @@ def test_a_dead_node_whose_place_was_taken_is_forgotten() -> None:
     assert members.state("b") is None, "that was a late word of its last life"
 
 
+def of_versions(*protocols: int) -> Membership:
+    members = Membership(Timings())
+    members.tick(0.0)
+    for n, protocol in enumerate(protocols):
+        members.heard(Heartbeat(id=f"n{n}", url="http://n", number=1, protocol=protocol))
+    return members
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "apart"),
+    [
+        (1, (), False),
+        (1, (1, 1), False),
+        (1, (2, 2), False),
+        (1, (3,), False),
+        (3, (1,), True),  # of two halves the older one goes on
+        (1, (1, 3), False),
+        (3, (1, 1), True),
+        (3, (1, 2), False),
+        (1, (3, 3), True),
+    ],
+)
+def test_who_is_two_versions_from_most_does_not_lead(
+    own: int, others: tuple[int, ...], apart: bool
+) -> None:
+    assert of_versions(*others).is_apart(own) is apart
+
+
+def test_the_oldest_neighbour_tells_how_to_write() -> None:
+    assert of_versions(2, 1).oldest_protocol(2) == 1
+    assert of_versions(3, 2).oldest_protocol(2) == 2
+    assert of_versions(0, 3).oldest_protocol(2) == 2, "two steps away: nobody waits for that one"
+
+
 def test_timings_that_do_not_grow_are_refused() -> None:
     with pytest.raises(ValueError, match="must grow"):
         Timings(1.0, 1.0, 3.0)

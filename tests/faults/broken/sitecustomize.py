@@ -1,5 +1,5 @@
 """Builds that break a promise. Python imports this file at its start where `PYTHONPATH` names its
-folder; the variable `BROKEN_BUILD` names the breakage. Nothing is imported early: a module is
+folder; the variable `BROKEN_BUILD` names the breakages. Nothing is imported early: a module is
 changed at the moment when the node itself has imported it.
 """
 
@@ -161,7 +161,38 @@ def slow_copy(module: Any) -> None:
     module.Replica._apply = broken
 
 
+def next_protocol(module: Any) -> None:
+    """The next version of the program."""
+    module.PROTOCOL += 1
+
+
+def far_protocol(module: Any) -> None:
+    """The version after that one: nobody here understands it."""
+    module.PROTOCOL += 2
+
+
+def renamed_field(module: Any) -> None:
+    """The next version calls a note's `text` its `body`, and counts its characters."""
+
+    def up(data: Any) -> Any:
+        if "text" in data:
+            data["body"] = data.pop("text")
+            data["length"] = len(data["body"])
+        return data
+
+    def down(data: Any) -> Any:
+        if "body" in data:
+            data["text"] = data.pop("body")
+            data.pop("length", None)
+        return data
+
+    module.CASTING.register("note", 1, up, down)
+
+
 _MODULES = {
+    next_protocol: "nodes.protocol",
+    far_protocol: "nodes.protocol",
+    renamed_field: "context.casting",
     slow_copy: "shared_storage.adapters.replica",
     no_fence: "shared_storage.adapters.replica",
     no_expected_sequence: "shared_storage.adapters.replica",
@@ -203,5 +234,5 @@ class _Breaker(MetaPathFinder):
 
 
 for _breakage, _module in _MODULES.items():
-    if _breakage.__name__ == os.environ.get("BROKEN_BUILD"):
+    if _breakage.__name__ in os.environ.get("BROKEN_BUILD", "").split():
         sys.meta_path.insert(0, _Breaker(_module, _breakage))
