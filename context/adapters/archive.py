@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from context.adapters.blocks_fs import BlockFiles
+from context.adapters.framing import Frames
 from context.adapters.slices_fs import SliceFiles
 from context.bitslices import BitSlices, ClosedGroup, Group, prepare
 from context.block import Block, Bounds
 from context.cache import Load
 from context.damage import LostBlock, UnreadableBlock
 from context.errors import ContextError
-from context.framing import Frames
 from context.items import Batch
 from context.ngrams import Hasher
 from context.ports import Log

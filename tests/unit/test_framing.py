@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import zstandard
 
+from context.adapters.framing import WORTH_IT_BYTES, Frames
 from context.block import Block
-from context.framing import WORTH_IT_BYTES, Frames
 from context.items import Batch
 
 
