@@ -41,7 +41,6 @@ EXCEPTIONS = {
     "context/client.py": {"requests"},  # the HTTP client that users import
     "context/client_nodes.py": {"requests"},
     "context/client_retries.py": {"random", "time"},
-    "context/framing.py": {"threading"},  # a lock: several threads hand frames over
     "nodes/leadership.py": {"asyncio"},  # tells waiting tasks of a change; does no I/O
 }
 # Heavy or patching libraries, and the only places that may touch them.
