@@ -33,15 +33,21 @@ class HandOff:
         self._better_since.clear()
 
     def target(self, own: Heartbeat, others: Sequence[Heartbeat], now: float) -> str | None:
-        """Who should lead instead, at awake second `now`; None for nobody."""
+        """Who should lead instead, at awake second `now`; None for nobody.
+
+        A leader whose disk is full does not wait for a better one: any with room will do.
+        """
         wanted = own.score * (1 + self._rules.better_by)
         better = [
             beat
             for beat in others
             if beat.eligible
-            and beat.score > wanted
+            and not beat.full
+            and (own.full or beat.score > wanted)
             and own.applied_offset - beat.applied_offset <= FAR_BEHIND
         ]
+        if own.full and better:
+            return ranked(better)[0].id
         self._better_since = {beat.id: self._better_since.get(beat.id, now) for beat in better}
         if now - self._last < self._rules.every_s:
             return None
@@ -52,9 +58,14 @@ class HandOff:
 
 
 def ranked(beats: Sequence[Heartbeat]) -> list[Heartbeat]:
-    """Nodes that may lead, the best first: who is far behind comes last, equals by name."""
+    """Nodes that may lead, the best first; who is far behind or has a full disk comes last."""
     newest = max((beat.applied_offset for beat in beats), default=0)
     return sorted(
         (beat for beat in beats if beat.eligible),
-        key=lambda beat: (newest - beat.applied_offset > FAR_BEHIND, -beat.score, beat.id),
+        key=lambda beat: (
+            beat.full,
+            newest - beat.applied_offset > FAR_BEHIND,
+            -beat.score,
+            beat.id,
+        ),
     )

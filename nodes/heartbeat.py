@@ -28,6 +28,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     observer: bool = False  # never leads
     apart: bool = False  # two versions away from most of the nodes it hears
     replaces: str = ""  # id of the node whose place it took
+    full: bool = False  # its disk takes nothing in: any other leads rather
     stopping: bool = False  # about to go; not to be chosen
     score: float = 0.0
     score_parts: dict[str, float] = {}

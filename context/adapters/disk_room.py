@@ -24,13 +24,18 @@ class DiskRoom:
         self._checked, self._full = -CHECK_S, False
         self.free = 0
 
-    def check(self) -> None:
-        """Ask the disk at most every `CHECK_S`. Raises StorageFull while too little is free."""
+    @property
+    def full(self) -> bool:
+        """Whether too little is free; asks the disk at most every `CHECK_S`."""
         now = time.monotonic()
         if now - self._checked >= CHECK_S:
             self._checked, self.free = now, free_bytes(self._folder)
             self._full = self.free < self._reserve * (_AGAIN if self._full else 1)
-        if self._full:
+        return self._full
+
+    def check(self) -> None:
+        """Raises StorageFull while the disk is full."""
+        if self.full:
             raise StorageFull(
                 f"the node's disk has {self.free >> 20} MiB free, and {self._reserve >> 20} MiB"
                 " are its reserve (disk_reserve_mb); nothing was stored"

@@ -44,5 +44,6 @@ def heartbeat(node: Node) -> Heartbeat:
         score_parts=parts,
         capabilities=node.capabilities,
         applied_offset=node.snapshot().newest,
+        full=node.room.full,
         feeds=[feed() for feed in node.feeds],
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 SIZE = 512 << 20
@@ -62,6 +63,9 @@ def slow_disk(folder: Path, pids: list[int], writes_per_s: int) -> Iterator[None
     Only this node's loop device is slow: on a shared file system its journal would hold up others.
     """
     device = os.stat(folder).st_dev
+    for left in CONTROL.glob("context-*"):  # of a test that was killed
+        if not psutil.pid_exists(int(left.name.removeprefix("context-"))):
+            left.rmdir()
     group = CONTROL / f"context-{os.getpid()}"
     group.mkdir(exist_ok=True)
     try:

@@ -105,7 +105,7 @@ class NetworkCluster(Cluster):
             folder,
             len(network.hosts),
             env={
-                "CONTEXT_DISK_RESERVE_MB": "0",
+                "CONTEXT_DISK_RESERVE_MB": "32",
                 "PYTHONPATH": str(CLOCK),
                 "PYTHONDONTWRITEBYTECODE": "1",
             },
