@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import itertools
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from ai_bridge.trading.ports import Report
 WORKER = "ai_bridge.adapters.ccxt_worker"
 OPEN_S = 45.0  # with loading the markets, which some exchanges take their time for
 CALL_S = 7.0
+LOOK_S = 4.0
 LINE_BYTES = 1 << 20
 
 
@@ -68,9 +70,11 @@ class CcxtBroker:
         await self._call("place", order={**told, **numbers, "before": order.at + SEND_WITHIN_S})
 
     async def look(self, open_: Sequence[Working]) -> list[Report]:
-        """How these orders are."""
-        reports = list[Report]()
+        """How these orders are; where that takes long, the first ones."""
+        reports, started = list[Report](), time.monotonic()
         for working in open_:
+            if reports and time.monotonic() - started > LOOK_S:
+                break
             order = working.order
             told = await self._call("look", client_id=order.client_id, symbol=order.symbol)
             reports.append(msgspec.convert(told, Report))

@@ -1,5 +1,5 @@
 """Acting on decisions: modes, hard limits, and an account that is a fold over entries of the log.
 
-Everything here only computes. `server/agent/trader.py` acts: it makes an order durable before it
-sends it, and asks the gate (`gate.py`) before both.
+Everything here only computes. `server/agent/trading_dealer.py` acts: it makes an order durable
+before it sends it, and asks the gate (`gate.py`) before both.
 """

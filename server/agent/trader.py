@@ -1,10 +1,6 @@
 """The task that trades: reads decisions and prices, orders within the limits, settles, halts.
 
-One loop, one order after the other; what a broker takes its time for runs beside it. Every order
-goes this way, and no other:
-
-    decision -> plan -> gate -> intention durable in the log -> gate -> broker -> reports -> log
-
+One loop, one order after the other; what becomes of an order is the dealer's (`trading_dealer.py`).
 Only the leader does any of this. After a restart or under a new term the book is read from the log,
 and open orders are asked about at the broker; none is ever sent again.
 """
@@ -20,18 +16,17 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ai_bridge.errors import BridgeError
-from ai_bridge.trading.book import Book, Working
-from ai_bridge.trading.entries import Entry, Mark, Order, Start, Stop
-from ai_bridge.trading.errors import BrokerUnavailable, OrderRejected, TradingRefused
-from ai_bridge.trading.gate import Standing, before_intention, before_sending
+from ai_bridge.trading.book import Book
+from ai_bridge.trading.entries import Mark, Start, Stop
+from ai_bridge.trading.errors import TradingRefused
+from ai_bridge.trading.gate import Standing
 from ai_bridge.trading.limits import Prices, halt, mark_due
 from ai_bridge.trading.planning import Moment, plan, unfit
-from ai_bridge.trading.ports import Broker, Report
-from ai_bridge.trading.settling import entries_of
 from context.errors import ContextError, NotLeader
 from server.agent.trading_asking import Asking
 from server.agent.trading_brokers import Brokers
-from server.agent.trading_ledger import Ledger, control
+from server.agent.trading_dealer import Dealer
+from server.agent.trading_ledger import Ledger
 from server.agent.trading_market import Market
 from server.agent.trading_metrics import TradingMetrics
 
@@ -57,16 +52,11 @@ class Trader:
         self.ledger = Ledger(node)
         self.market = Market(node)
         self.brokers = Brokers(node.settings, self.market, lambda: self.book.session)
+        self._wake = asyncio.Event()
+        self.dealer = Dealer(node, self.ledger, self.brokers, self._wake)
         self.passes: deque[dict[str, Any]] = deque(maxlen=KEPT_PASSES)  # decisions not followed
-        self.sent = self.refused = 0  # at the gate, since the start
         self._asking = Asking(node)
         self._lock = asyncio.Lock()
-        self._wake = asyncio.Event()
-        self._reports: dict[str, Report] = {}
-        self._sending: set[str] = set()
-        self._cancelled: dict[str, float] = {}  # when it was asked for last
-        self._looked_at = 0.0
-        self._looking: asyncio.Task[None] | None = None
         self._saved_at = time.monotonic()
         self._term = -1
         node.metrics.registry.register(TradingMetrics(self))
@@ -81,7 +71,7 @@ class Trader:
     async def begin(self, start: Start) -> None:
         """Start a session; raises TradingRefused, BrokerUnavailable, or what the log raises."""
         async with self._lock:
-            standing = await self.standing()
+            standing = await self.dealer.standing()
             why = await self._hindrance(standing)
             if why:
                 raise TradingRefused(why)
@@ -104,12 +94,6 @@ class Trader:
             if self.book.session:
                 await self._stop("asked")
         self._wake.set()
-
-    async def standing(self) -> Standing:
-        """How this node stands at this moment."""
-        stopped, version = await control(self._node)
-        leadership = self._node.leadership
-        return Standing(leadership.leading, leadership.term, stopped, version)
 
     async def look(self) -> None:
         """Bring the book up to date on a node that does not lead."""
@@ -195,18 +179,17 @@ class Trader:
         if term == self._term:
             return
         self._term, self.ledger.certain = term, False
-        self._reports.clear()
-        self._cancelled.clear()
+        self.dealer.forget()
         self.ledger.decisions = deque(await self._asking.recent())
         await self.ledger.catch_up()
 
     async def _step(self) -> None:
-        standing, now = await self.standing(), time.time()
+        standing, now = await self.dealer.standing(), time.time()
         await self.ledger.catch_up()
         session = self.book.session
         if session and (standing.stopped or standing.control != session.control):
             await self._stop("emergency_stop")
-        await self._settle(now)
+        await self.dealer.settle(now, self._term)
         if self.book.session:
             await self._trade(self.book.session)
         elif self.ledger.decisions:
@@ -262,107 +245,7 @@ class Trader:
         order = plan(record, symbol, quote, self.book, moment)
         if isinstance(order, str):
             return order
-        return await self._issue(order, prices)
-
-    # --- an order's way ---
-
-    async def _issue(self, order: Order, prices: Prices) -> str | None:
-        """Through the gate, into the log, and on to the broker."""
-        standing = await self.standing()
-        why = before_intention(order, self.book, standing, prices, time.time())
-        if why:
-            self.refused += 1
-            return why
-        await self.ledger.tell(order)
-        self._sending.add(order.client_id)
-        self._node.spawn(self._send(order))
-        self.sent += 1
-        return None
-
-    async def _send(self, order: Order) -> None:
-        """The second passage of the gate, and the one place from which a broker is sent orders."""
-        try:
-            await self._place(order)
-        finally:
-            self._sending.discard(order.client_id)
-            self._wake.set()
-
-    async def _place(self, order: Order) -> None:
-        standing = await self.standing()
-        why = before_sending(order, self.book, standing, time.time())
-        if why:
-            self.refused += 1
-            self._report(Report(order.client_id, "withheld", detail=why))
-            return
-        try:
-            async with asyncio.timeout(CALL_S):
-                await self._broker(order).place(order)
-        except OrderRejected as refused:
-            self._report(Report(order.client_id, "rejected", detail=refused.detail))
-        except (BrokerUnavailable, TimeoutError) as fault:  # it may have arrived: `look` finds out
-            log.warning("an order's way is unknown", extra={"reason": str(fault)})
-
-    def _report(self, report: Report) -> None:
-        """Keep what is to be written down; what ends an order is not taken back."""
-        known = self._reports.get(report.client_id)
-        if known is None or known.status in ("working", "unknown"):
-            self._reports[report.client_id] = report
-        self._wake.set()
-
-    async def _settle(self, now: float) -> None:
-        """Write down what brokers told, ask about what is open, cancel what has to go."""
-        told = list[Entry]()
-        reports, self._reports = self._reports, {}
-        for client_id, working in list(self.book.open.items()) if reports else ():
-            report = reports.get(client_id)
-            if report:
-                told += entries_of(working, report, now=now, term=self._term)
-        try:
-            await self.ledger.tell(*told)
-        except BaseException:
-            self._reports = reports | self._reports  # what was withheld must not be looked up
-            raise
-        self._cancel_due(now)
-        if not self.book.open or (self._looking and not self._looking.done()):
-            return
-        open_ = [w for key, w in self.book.open.items() if key not in self._sending]
-        broker = self._broker(next(iter(self.book.open.values())).order)
-        if open_ and time.monotonic() - self._looked_at >= broker.poll_s:
-            self._looked_at = time.monotonic()
-            self._looking = self._node.spawn(self._look(broker, open_))
-
-    def _cancel_due(self, now: float) -> None:
-        """Cancel what has expired, or is of a session that is over."""
-        session = self.book.session
-        self._cancelled = {k: at for k, at in self._cancelled.items() if k in self.book.open}
-        for client_id, working in self.book.open.items():
-            order, asked = working.order, self._cancelled.get(client_id, 0.0)
-            ours = session is not None and order.session == session.session
-            due = not ours or now > order.expires_at
-            if due and now - asked > CANCEL_AGAIN_S:
-                self._cancelled[client_id] = now
-                self._node.spawn(self._cancel(order))
-
-    async def _cancel(self, order: Order) -> None:
-        with contextlib.suppress(BrokerUnavailable, OrderRejected, TimeoutError):
-            async with asyncio.timeout(CALL_S):
-                await self._broker(order).cancel(order)
-        self._looked_at = 0.0
-        self._wake.set()
-
-    async def _look(self, broker: Broker, open_: list[Working]) -> None:
-        try:
-            async with asyncio.timeout(CALL_S):
-                reports = await broker.look(open_)
-        except (BrokerUnavailable, ContextError, TimeoutError) as fault:
-            log.warning("open orders were not asked about", extra={"reason": str(fault)})
-            return
-        for report in reports:
-            if report.status != "working" or report.qty:
-                self._report(report)
-
-    def _broker(self, order: Order) -> Broker:
-        return self.brokers.of(order.account)
+        return await self.dealer.issue(order, prices)
 
     async def _stop(self, reason: Any, detail: str = "") -> None:
         session = self.book.session

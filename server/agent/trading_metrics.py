@@ -40,7 +40,7 @@ class TradingMetrics(Collector):
         yield CounterMetricFamily(
             "context_trading_refused",
             "Orders the gate refused since the start",
-            value=trader.refused,
+            value=trader.dealer.refused,
         )
         yield from _accounts(book)
 

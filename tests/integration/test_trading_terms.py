@@ -189,7 +189,7 @@ def test_a_stale_leaders_order_is_refused_by_the_log(tmp_path: Path) -> None:
         desk.decide()
         await asyncio.sleep(0.5)  # long enough for fifty rounds of the loop
         assert desk.broker.placed == []
-        assert desk.trader.sent == 0
+        assert desk.trader.dealer.sent == 0
 
     play(script, tmp_path)
 
@@ -204,7 +204,7 @@ def test_who_lost_the_lead_between_intention_and_sending_sends_nothing(
 
         desk.after_intention(lose)
         desk.decide()
-        await desk.until(lambda: desk.trader.refused)
+        await desk.until(lambda: desk.trader.dealer.refused)
         assert desk.broker.placed == []
         (working,) = desk.trader.book.open.values()  # for the next leader to ask about
         assert working.order.term == 1
