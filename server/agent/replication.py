@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 from nats.aio.client import Client
+from rich.console import Console
 
 from context.adapters.archive import Archive
 from context.adapters.importing import import_changes, import_items
@@ -32,6 +33,7 @@ from nodes.adapters.nats_client import connect
 from nodes.engine import replicas
 from nodes.leadership import Leadership
 from nodes.protocol import PROTOCOL
+from server.agent.founding_bar import bringing
 from server.config import Settings
 from server.engine import engine_settings
 from shared_storage.adapters.cluster_meta import ClusterMeta, finish, found, read_meta
@@ -230,22 +232,20 @@ class _Founding:
         log.info("founded the cluster", extra={"epoch": meta.epoch})
 
     def _import(self, stream: JetStream, meta: ClusterMeta) -> None:
-        archive, total = Archive(self._settings.data_dir), self._log.next_offset
-        shown = -1
-
-        def told(offset: int) -> None:
-            nonlocal shown
-            percent = (offset + 1) * 100 // max(1, total)
-            if percent != shown:
-                shown = percent
-                log.info("bringing the log into the cluster", extra={"percent": percent})
+        archive = Archive(self._settings.data_dir)
 
         def read(after: int) -> list[Batch]:
             return read_after(archive, self._log, after, max_bytes=READ_BYTES)
 
-        _, term = import_items(
-            stream, read, self._log.keys(), epoch=meta.epoch, schema=PROTOCOL, told=told
-        )
+        with bringing(self._log.next_offset, Console(stderr=True)) as told:
+            _, term = import_items(
+                stream,
+                read,
+                self._log.keys(),
+                epoch=meta.epoch,
+                schema=PROTOCOL,
+                told=lambda offset: told(offset + 1),
+            )
         changes = self._state.changes()
         sequence = import_changes(stream, changes, epoch=meta.epoch, term=term)
         self._log.note(sequence, term)
