@@ -18,7 +18,18 @@ from werkzeug.exceptions import HTTPException
 from nodes.proof import Proofs
 from server import problems, websocket
 from server.agent_client import AgentClient
-from server.api import ai, context, export, health, nodes, openapi, tensors, trading, webhooks
+from server.api import (
+    ai,
+    blobs,
+    context,
+    export,
+    health,
+    nodes,
+    openapi,
+    tensors,
+    trading,
+    webhooks,
+)
 from server.api.operations import blueprint
 from server.beats import Beats
 from server.config import Settings
@@ -104,6 +115,7 @@ def create_app(
         *tensors.OPERATIONS,
         *ai.OPERATIONS,
         *trading.OPERATIONS,
+        *blobs.OPERATIONS,
         *nodes.OPERATIONS,
         *health.OPERATIONS,
     )

@@ -7,6 +7,9 @@ StorageError
 ├── NewerMessage     500  the operator: a newer node wrote this message; upgrade this one
 ├── WrongSequence    409  nobody: another message is at that place of the stream
 ├── StaleTerm        409  this node: a newer leader has written
+├── NoBlob           404  the asker: no blob has that digest
+├── BlobTooLarge     413  the sender
+├── BlobDiffers      422  the sender, or the disk: the bytes have another digest
 ├── HistoryGone      410  the operator: the stream no longer has what this node needs next
 ├── OutcomeUnknown   503  the cluster: the write may or may not have been stored
 └── StreamDown       503  the cluster: no majority answers; nothing was stored
@@ -41,6 +44,27 @@ class LayoutTooNew(StorageError):
     """A newer program has written this file."""
 
     code = "layout_too_new"
+
+
+class NoBlob(StorageError):
+    """No blob has that digest."""
+
+    code = "not_found"
+    status = 404
+
+
+class BlobTooLarge(StorageError):
+    """More bytes than a blob may have."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class BlobDiffers(StorageError):
+    """The bytes do not have the digest that they should have."""
+
+    code = "blob_differs"
+    status = 422
 
 
 class BadMessage(StorageError):

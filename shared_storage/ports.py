@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,6 +44,37 @@ class StateStore(Protocol):
 
     def prune(self, kind: str, *, keep_newest: int) -> int:
         """Remove all but the last written values and return how many are gone."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Blob:
+    """Bytes by their content: the same bytes are the same blob."""
+
+    digest: str  # SHA-256, 64 of 0-9 and a-f
+    size: int  # bytes
+
+
+class BlobStore(Protocol):
+    """Files too large for a StateStore, such as trained models, by the digest of what they hold.
+
+    Every call may come from any thread but the event loop's. Only pieces of a blob are in memory.
+    """
+
+    def put(self, pieces: Iterable[bytes], *, expected: str | None = None) -> Blob:
+        """Store what the pieces make; durable on return, and nothing is kept of what fails.
+
+        Raises BlobTooLarge beyond the store's bound, BlobDiffers where it is not the expected
+        digest, StreamDown, and what `pieces` raises.
+        """
+
+    def get(self, digest: str) -> Iterator[bytes]:
+        """The pieces; raises NoBlob, BlobDiffers where it was damaged, StreamDown."""
+
+    def delete(self, digest: str) -> bool:
+        """Remove it; False if there was none."""
+
+    def list(self) -> Sequence[Blob]:
+        """All blobs, by digest."""
 
 
 class Stream(Protocol):

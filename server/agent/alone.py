@@ -7,7 +7,10 @@ from nodes.leadership import SingleLeadership
 from server.agent.cluster import heartbeat, own_peer
 from server.agent.node import Node
 from server.config import Settings
+from shared_storage.adapters.blobs_fs import FileBlobs
 from shared_storage.adapters.sqlite import SqliteStateStore
+
+BLOBS = "blobs"  # in the data folder
 
 
 class Alone:
@@ -16,6 +19,7 @@ class Alone:
     def __init__(self, settings: Settings, term: int) -> None:
         self.log = SqliteLog(settings.data_dir / "log.db")
         self.state = SqliteStateStore(settings.data_dir / "state.db")
+        self.blobs = FileBlobs(settings.data_dir / BLOBS, most=settings.max_body_bytes)
         self.leadership = SingleLeadership(own_peer(settings), term)
         self.follows = False
 

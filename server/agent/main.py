@@ -39,6 +39,7 @@ from nodes.adapters.probe import CapabilityProbe, HealthProbe
 from nodes.errors import NodeError
 from server.agent import (
     ai_calls,
+    blob_calls,
     consensus_calls,
     context_calls,
     export_calls,
@@ -80,6 +81,7 @@ CALLS = {
     **consensus_calls.CALLS,
     **model_calls.CALLS,
     **node_calls.CALLS,
+    **blob_calls.CALLS,
     **ticket_calls.CALLS,
 }
 
@@ -125,6 +127,7 @@ def build_node(settings: Settings, part: Part) -> Node:
         ring=Ring(RING_BYTES, newest=log_.bounds()[1]),
         types=types,
         state=state,
+        blobs=part.blobs,
         bridge=bridge,
         torch=torch,
         semantic=SemanticClient(semantic_socket(settings)) if settings.semantic else None,

@@ -32,6 +32,7 @@ from server.agent.refresh import refresh
 from server.agent.replication import Replication, join
 from server.config import Settings
 from server.engine import engine_settings
+from shared_storage.adapters.blobs_object_store import ObjectBlobs
 from shared_storage.changes import Change
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ class Member:
         self._replication, self._client = replication, replication.client
         self.log, self.state = replication.log, replication.state
         told = engine_settings(settings)
+        count = replicas(len(told.peers))
+        self.blobs = ObjectBlobs(self._client, replicas=count, most=settings.max_body_bytes)
         own = Heartbeat(
             id=settings.node_id,
             url=f"http://{told.own}",
@@ -57,7 +60,7 @@ class Member:
         )
         self.leadership = Elected(
             own,
-            LeaseStore(self._client, replicas(len(told.peers))),
+            LeaseStore(self._client, count),
             Signals(self._client, own.id),
             Reign(self._begin, self._drained, lambda: replication.replica.term),
             peers=len(told.peers),

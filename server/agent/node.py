@@ -33,7 +33,7 @@ from server.agent.questions import Questions
 from server.agent.tickets import Tickets
 from server.config import Settings
 from server.semantic.client import SemanticClient
-from shared_storage.ports import StateStore
+from shared_storage.ports import BlobStore, StateStore
 
 T = TypeVar("T")
 PassOn = Callable[[Sequence[Item], str | None, bool], Awaitable[Receipt]]  # items, key, urgent
@@ -61,6 +61,7 @@ class Node:
     ring: Ring
     types: Types
     state: StateStore
+    blobs: BlobStore
     bridge: Bridge
     torch: TorchModel | None
     semantic: SemanticClient | None

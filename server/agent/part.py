@@ -9,7 +9,7 @@ from context.ports import Log
 from nodes.leadership import Leadership
 from server.agent.node import Node
 from server.config import Settings
-from shared_storage.ports import StateStore
+from shared_storage.ports import BlobStore, StateStore
 
 
 class Part(Protocol):
@@ -17,6 +17,7 @@ class Part(Protocol):
 
     log: Log
     state: StateStore
+    blobs: BlobStore
     leadership: Leadership
     follows: bool  # items come back through `Node.take`, whoever wrote them
 

@@ -33,15 +33,19 @@ from nodes.adapters.nats_client import connect
 from nodes.engine import replicas
 from nodes.leadership import Leadership
 from nodes.protocol import PROTOCOL
+from server.agent.alone import BLOBS
 from server.agent.founding_bar import bringing
 from server.config import Settings
 from server.engine import engine_settings
+from shared_storage.adapters.blobs_fs import FileBlobs
+from shared_storage.adapters.blobs_object_store import ObjectBlobs
 from shared_storage.adapters.cluster_meta import ClusterMeta, finish, found, read_meta
 from shared_storage.adapters.replica import Applier, Replica
 from shared_storage.adapters.state_replicated import AppliedState, OnApplied, ReplicatedState
 from shared_storage.adapters.stream_jetstream import JetStream
 from shared_storage.envelope import Kind
 from shared_storage.errors import HistoryGone, NewerMessage, OutcomeUnknown, StreamDown
+from shared_storage.ports import BlobStore
 
 log = logging.getLogger(__name__)
 STREAM = "context-log"
@@ -228,6 +232,8 @@ class _Founding:
             anew=True,
         )
         await asyncio.to_thread(self._import, stream, meta)
+        blobs = ObjectBlobs(self._client, replicas=self._count)
+        await asyncio.to_thread(_bring, FileBlobs(self._settings.data_dir / BLOBS), blobs)
         await finish(self._client, self._count, meta)
         log.info("founded the cluster", extra={"epoch": meta.epoch})
 
@@ -250,6 +256,11 @@ class _Founding:
         sequence = import_changes(stream, changes, epoch=meta.epoch, term=term)
         self._log.note(sequence, term)
         self._state.note(sequence)
+
+
+def _bring(own: BlobStore, shared: BlobStore) -> None:
+    for blob in own.list():
+        shared.put(own.get(blob.digest), expected=blob.digest)
 
 
 async def _heard_within(heard: asyncio.Event, seconds: float) -> bool:
