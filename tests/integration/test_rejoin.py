@@ -86,7 +86,8 @@ def absence(three: Cluster, count: int, env: Mapping[str, str] | None = None) ->
     away.env.update(env or {})
     away.start()
     told = catch_up(away, newest)
-    assert max(told) > 0, "it never said that it was behind"
+    if env:  # a million small items may be there before anybody can ask
+        assert max(told) > 0, "it never said that it was behind"
     marked = [behind for behind in told if behind]
     assert marked == sorted(marked, reverse=True), "it fell back while nobody wrote"
     same_everywhere(three, [0, BODY - 1, BODY, newest // 2, newest])
@@ -94,7 +95,7 @@ def absence(three: Cluster, count: int, env: Mapping[str, str] | None = None) ->
 
 def test_a_node_that_was_away_serves_marked_reads_and_catches_up(tmp_path: Path) -> None:
     with cluster(tmp_path) as three:
-        # On a slow disk, else it is there before anybody can look.
+        # On a slow disk, as it has to be asked while it is behind.
         absence(three, 50 * BODY, broken("slow_copy"))
 
 
