@@ -60,6 +60,7 @@ class Reign:
 
     begin: Callable[[int], Awaitable[None]]  # raises an error that tells whether it is `retryable`
     drained: Callable[[], Awaitable[None]]  # no write is under way any more
+    leave: Callable[[], Awaitable[None]]  # the engine here is about to end
     written: Callable[[], int]  # newest term that this node's copy of the log has
 
 
@@ -177,6 +178,8 @@ class Elected:
         """Hand over where this node leads, and leave."""
         self._own = replace(self._own, stopping=True)
         self._say.set()
+        if not self.leading:
+            await self._reign.leave()
         self._events.put_nowait(StopAsked())
         try:
             async with asyncio.timeout(STOP_S):
@@ -223,6 +226,8 @@ class Elected:
                 await self._take_over(term)
             case Drain():
                 await self._reign.drained()
+                if self._own.stopping:
+                    await self._reign.leave()
                 self._events.put_nowait(Drained())
 
     async def _write(self, lease: Lease, expected: int) -> None:

@@ -62,7 +62,12 @@ class Member:
             own,
             LeaseStore(self._client, count),
             Signals(self._client, own.id),
-            Reign(self._begin, self._drained, lambda: replication.replica.term),
+            Reign(
+                self._begin,
+                self._drained,
+                lambda: replication.leave(own.id),
+                lambda: replication.replica.term,
+            ),
             peers=len(told.peers),
             term_base=replication.meta.term_base,
             rules=Rules(

@@ -29,6 +29,7 @@ from context.adapters.log_jetstream import ItemsApplier, JetStreamLog
 from context.adapters.mending import read_after
 from context.errors import ContextError
 from context.items import Batch
+from nodes.adapters.lease_nats import BUCKET as LEASE
 from nodes.adapters.nats_client import connect
 from nodes.engine import replicas
 from nodes.leadership import Leadership
@@ -42,7 +43,7 @@ from shared_storage.adapters.blobs_object_store import ObjectBlobs
 from shared_storage.adapters.cluster_meta import ClusterMeta, finish, found, read_meta
 from shared_storage.adapters.replica import Applier, Replica
 from shared_storage.adapters.state_replicated import AppliedState, OnApplied, ReplicatedState
-from shared_storage.adapters.stream_jetstream import JetStream
+from shared_storage.adapters.stream_jetstream import JetStream, step_down
 from shared_storage.envelope import Kind
 from shared_storage.errors import HistoryGone, NewerMessage, OutcomeUnknown, StreamDown
 from shared_storage.ports import BlobStore
@@ -114,6 +115,12 @@ class Replication:
         """Wait until no write of this node is under way (not on the event loop)."""
         with self.replica.lock:
             return
+
+    async def leave(self, engine: str) -> None:
+        """Have other engines lead what this one leads: what is on its way to one that ends would
+        be lost, and never be answered."""
+        for name in (STREAM, f"KV_{LEASE}"):
+            await step_down(self.client, name, engine)
 
     async def close(self) -> None:
         """Remember how far the copies are, and leave the engine."""
@@ -264,7 +271,8 @@ def _bring(own: BlobStore, shared: BlobStore) -> None:
 
 
 async def _heard_within(heard: asyncio.Event, seconds: float) -> bool:
-    try:
-        return await asyncio.wait_for(heard.wait(), seconds)
+    try:  # not wait_for: Python 3.11's loses a cancellation that comes at that moment
+        async with asyncio.timeout(seconds):
+            return await heard.wait()
     except TimeoutError:
         return False

@@ -34,6 +34,8 @@ MAX_TRIES = 5
 _NOTE_EVERY = 256  # messages
 _TAIL_S = 5.0
 _PAUSE_S = 0.005
+_SEND_S = 5.0  # for an answer, over all tries
+_AGAIN_S = 0.05
 
 
 class Applier(Protocol):
@@ -125,13 +127,9 @@ class Replica:
     def _put(self, message: Envelope) -> bool:
         """Whether the message is in the stream, and applied; False: another one is there."""
         data = encode(message)
-        try:
-            sequence = self.stream.append(data, expected=self.applied)
-        except WrongSequence:
+        sequence = self._sent(data)
+        if sequence is None:
             return self._to_tail(ours=data)
-        except OutcomeUnknown:
-            self._in_doubt = True
-            raise
         try:
             self._apply(sequence, data)
         except StorageError:
@@ -142,6 +140,27 @@ class Replica:
                 f"stored by the cluster, but this node could not take it in ({type(exc).__name__})"
             ) from exc
         return True
+
+    def _sent(self, data: bytes) -> int | None:
+        """Sequence of the message; None where there is one in its place, perhaps this very one.
+
+        It is sent again where no answer comes: each try names the same place, so at most one of
+        them is taken. Raises StreamDown, OutcomeUnknown.
+        """
+        deadline, doubt = time.monotonic() + _SEND_S, None
+        while True:
+            try:
+                return self.stream.append(data, expected=self.applied)
+            except WrongSequence:
+                return None
+            except (OutcomeUnknown, StreamDown) as exc:
+                doubt = exc if isinstance(exc, OutcomeUnknown) else doubt
+                if doubt is None:
+                    raise
+                if time.monotonic() >= deadline:
+                    self._in_doubt = True
+                    raise doubt from exc
+            time.sleep(_AGAIN_S)
 
     def _to_tail(self, ours: bytes | None = None) -> bool:
         """Apply everything that is in the stream now; whether `ours` was the first of it.

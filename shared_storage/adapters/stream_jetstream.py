@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -21,12 +22,14 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from shared_storage.errors import HistoryGone, OutcomeUnknown, StreamDown, WrongSequence
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
-APPEND_S = 5.0
+APPEND_S = 2.0  # longer than any answer takes: the one to a message that got lost never comes
 ASK_S = 1.0  # an engine without a majority does not answer at all: better ask again
 READ_S = 5.0
 READ_BYTES = 4 << 20
 READ_MESSAGES = 64
+LEAVE_S = 0.3
 _LOOK_S = 0.1
 _WRONG_LAST_SEQUENCE = 10071  # JSStreamWrongLastSequenceErrF
 
@@ -164,6 +167,17 @@ class JetStream:
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+async def step_down(client: Client, name: str, engine: str) -> None:
+    """Have another engine lead a stream that `engine` leads; what fails is left as it is."""
+    try:
+        info = await client.jetstream(timeout=LEAVE_S).stream_info(name)
+        if info.cluster is not None and info.cluster.leader == engine:
+            subject = f"$JS.API.STREAM.LEADER.STEPDOWN.{name}"
+            await client.request(subject, b"", timeout=LEAVE_S)
+    except (TimeoutError, nats.errors.Error, APIError, OSError) as exc:
+        log.debug("the stream keeps its leader", extra={"stream": name, "reason": repr(exc)})
 
 
 def _found(message: Msg) -> tuple[int, bytes] | None:
