@@ -88,6 +88,7 @@ class Election:
         self._renewed_at = 0.0
         self._since = 0.0  # awake second in which the phase began
         self._seen_at = 0.0  # awake second of the newest holder
+        self._renewal_at = float("-inf")  # awake second of the newest holder's newest renewal
         self._free_since: float | None = None
         self._to = ""  # for whom this node gives the lease up
         self._stopping = False
@@ -191,9 +192,20 @@ class Election:
         if state is None or beat is None:
             return waited >= timings.dead_s
         if state is State.DEAD:
-            return True
+            return not self._lives_unheard(lease)
         holds = (beat.life, beat.holding) == (lease.life, lease.reign)
         return not holds and waited >= timings.suspect_s
+
+    def _lives_unheard(self, lease: Lease) -> bool:
+        """Whether the holder renews the lease, though its heartbeats do not come here.
+
+        So it is where two nodes do not reach each other, but both reach a third one: without this
+        they would take the lead from each other for ever.
+        """
+        timings = self.members.timings
+        since = self.members.awake_s - self._renewal_at
+        lost = self.members.age_s(lease.holder) - since > timings.dead_s / 3
+        return since < timings.suspect_s and lost
 
     def _delay_s(self, lease: Lease) -> float:
         if lease.to == self.own.id:
@@ -239,6 +251,9 @@ class Election:
             return
         if self.lease is None or lease.reign != self.lease.reign or not lease.holder:
             self._seen_at, self._free_since = self.members.awake_s, None
+            self._renewal_at = float("-inf")
+        else:
+            self._renewal_at = self.members.awake_s
         self.lease = lease
         if not self._is_own(lease):
             if self.phase in HOLDING or self.phase is Phase.CLAIMING:

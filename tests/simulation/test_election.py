@@ -135,6 +135,18 @@ def test_the_best_leads_and_a_planned_hand_off_needs_patience() -> None:
     assert world.leaders() == ["a"]
 
 
+def test_who_sees_the_lease_renewed_does_not_take_it_though_it_hears_nothing() -> None:
+    """Two nodes do not reach each other, and both reach the engines' majority."""
+    world = led_by_a()
+    for _ in range(30):
+        for step in ("tick a", "store a", "answer a", "watch b", "tick b", "store b", "answer b"):
+            op = tuple(step.split())
+            if op in world.ops():
+                world.do(op)
+    assert world.leaders() == ["a"]
+    assert world.machines["b"].election.phase is Phase.FOLLOWING
+
+
 def test_a_leader_that_stops_hands_over_to_the_best() -> None:
     world = World.of({"a": 3.0, "b": 1.0, "c": 2.0})
     settle(world, 4)
