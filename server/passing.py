@@ -29,7 +29,7 @@ from server.lead import Lead
 from server.upstream import NotSent, Sending, Unanswered, Upstream
 
 HOLD_S = 1.0
-TAKEOVER_S = 5.0
+TAKEOVER_S = 10.0  # the engines elect a leader of the stream in up to 9 s
 PAUSE_S = 0.05  # until the same node is asked once more
 ANSWER_S = 75.0  # above the longest deadline that a call may ask for
 GRACE_S = 3.0  # for the answer of a node that does not lead any more
