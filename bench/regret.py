@@ -1,10 +1,14 @@
 """Regret of the consensus on recorded markets, beside the bound that applies, and what it covers.
 
     python -m bench.regret [--data ../shared/data] [--limit 1000] [--plot regret.svg] [--json]
+                           [--river PYTHON]   # of an environment with river 0.26
 
 The built-in models answer questions made of recorded prices, as of then. Each market is played with
 outcomes as late as they were, as if each were known at once, and with D + 1 sets of weights that
 take turns (whose bound, (D + 1) times the logarithm, holds in advance). Skips what is not there.
+
+With `--river` the bundled streams of river too, each outcome known at once, with all votes and with
+30% of them missing, beside ln(N + 2).
 """
 
 from __future__ import annotations
@@ -14,6 +18,8 @@ import asyncio
 import gzip
 import json
 import math
+import random
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -192,6 +198,57 @@ def figures(asked: Sequence[Asked], market: Market) -> tuple[dict[str, Any], Pla
     return told, late
 
 
+def streams(python: str) -> list[dict[str, Any]]:
+    """The consensus of river's classifiers on each of its streams, whole and with holes."""
+    script = Path(__file__).with_name("river_votes.py")
+    told = subprocess.run([python, str(script)], capture_output=True, text=True, check=True).stdout
+    rounds: dict[str, list[dict[str, Any]]] = {}
+    for line in told.splitlines():
+        each = json.loads(line)
+        rounds.setdefault(each["stream"], []).append(each)
+    return [_stream(name, said, missing) for name, said in rounds.items() for missing in (0.0, 0.3)]
+
+
+def _stream(name: str, rounds: Sequence[dict[str, Any]], missing: float) -> dict[str, Any]:
+    chance, ledger, right, models = random.Random(name), Ledger(), 0, len(rounds[0]["votes"])
+    won = dict.fromkeys(rounds[0]["votes"], 0)
+    for number, each in enumerate(rounds):
+        votes = [
+            Vote(model=model, status="ok", distribution=said)
+            if chance.random() >= missing
+            else Vote(model=model, status="timeout")
+            for model, said in each["votes"].items()
+        ]
+        if not any(vote.status == "ok" for vote in votes):
+            continue
+        question = Question(("all",), {}, now=float(number), decisions=tuple(each["classes"]))
+        record = _decided(ledger, Asked(question, votes, 0.0, each["outcome"], 0.0), number)
+        likely = max(record["distribution"], key=record["distribution"].__getitem__)
+        right += likely == each["outcome"]
+        for model, said in each["votes"].items():
+            won[model] += max(said, key=said.__getitem__) == each["outcome"]
+        ledger.apply(record, each["outcome"])
+    found = ledger.regrets.report()
+    return {
+        "stream": name,
+        "missing": missing,
+        "rounds": found["outcomes"],
+        "accuracy": right / found["outcomes"],
+        "accuracy_of": {model: count / len(rounds) for model, count in won.items()},
+        "limit": math.log(models + 2),
+        **_undelayed(ledger),
+    }
+
+
+def _shown_stream(told: dict[str, Any]) -> str:
+    alone = ", ".join(f"{name} {share:.3f}" for name, share in told["accuracy_of"].items())
+    return (
+        f"{told['stream']}, {told['missing']:.0%} of votes missing: regret {told['regret']:.2f}, "
+        f"bound {told['value']:.2f}, ln(N+2) {told['limit']:.2f}; mean Brier {told['loss']:.4f}\n"
+        f"  right {told['accuracy']:.3f}; alone: {alone}"
+    )
+
+
 def _undelayed(ledger: Ledger) -> dict[str, Any]:
     told = ledger.regrets.report()
     return {"regret": told["regret"], "to_configured": told["configured"]["regret"],
@@ -234,9 +291,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA)
     parser.add_argument("--limit", type=int, default=1000)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--river", metavar="PYTHON", default="")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     results, panels = [], []
+    for each in streams(args.river) if args.river else ():
+        results.append(each)
+        if not args.json:
+            print(_shown_stream(each), flush=True)
     for market in MARKETS:
         path = args.data / "normalized" / f"{market.file}.ndjson.gz"
         if not path.exists():
@@ -250,7 +312,7 @@ def main() -> None:
         print(f"skipped: no recorded markets in {args.data}")
     if args.json:
         print(msgspec.json.encode(results).decode())
-    if args.plot and results:
+    if args.plot and panels:
         args.plot.write_text(plot("regret, by decision", panels), encoding="utf-8")
 
 

@@ -124,6 +124,9 @@ class Election:
                     yield from self._on_seen(replace(pending, revision=revision), now)
             case Refused() | Unanswered():
                 self._pending = None
+                if isinstance(event, Unanswered):
+                    rests_until = self.members.awake_s + self.rules.step_s
+                    self._rests_until = max(self._rests_until, rests_until)
                 if self.phase is Phase.CLAIMING:
                     self._become(Phase.FOLLOWING)
             case _:
