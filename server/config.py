@@ -128,7 +128,7 @@ class Settings:
     )
     found_after_s: float = _setting(
         Number(0, 86400, whole=False),
-        6.0,
+        15.0,
         "Seconds that a node without items waits for one with items, before it founds a cluster.",
     )
     observer: bool = _setting(

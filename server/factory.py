@@ -135,6 +135,7 @@ def create_app(
         max_http_buffer_size=settings.max_body_bytes,
         http_compression=False,
         ping_interval=PING_S,
+        always_connect=True,  # the answer to a client's connect comes before what it is told then
     )
     realtime = Realtime(socketio, agent, feed, fanout, passing)
     lead.on_change(realtime.tell_leader)

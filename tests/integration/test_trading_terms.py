@@ -24,8 +24,9 @@ from server.agent.main import build_node
 from server.agent.node import Node
 from server.agent.trader import Trader
 from server.config import Settings
+from shared_storage.adapters.blobs_fs import FileBlobs
 from shared_storage.adapters.sqlite import SqliteStateStore
-from shared_storage.ports import StateStore
+from shared_storage.ports import BlobStore, StateStore
 
 RULES = msgspec.structs.replace(MODES["high_volume"], pause_s=0.0, ask_every_s=0.0)
 CAPITAL = Decimal(10_000)
@@ -79,6 +80,7 @@ class Part:
         self._log = SqliteLog(folder / "log.db")
         self.log: Log = self._log
         self.state: StateStore = SqliteStateStore(folder / "state.db")
+        self.blobs: BlobStore = FileBlobs(folder / "blobs", most=1 << 20)
         self.leadership: Leadership = reign
 
     async def serve(self, node: Node) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 
@@ -39,7 +39,9 @@ def peer(*plays: Callable[[socket.socket], None]) -> Iterator[str]:
 def request(sock: socket.socket) -> bytes:
     data = b""
     while not data.endswith(b"\r\n\r\nbody"):
-        data += sock.recv(4096)
+        piece = sock.recv(4096)
+        assert piece, f"the asker closed after {data!r}"
+        data += piece
     return data
 
 
@@ -48,7 +50,8 @@ def answering(*answers: bytes) -> Callable[[socket.socket], None]:
         for answer in answers:
             request(sock)
             sock.sendall(answer)
-        sock.recv(1)  # until the asker is done with it
+        with suppress(ConnectionResetError):
+            sock.recv(1)  # until the asker is done with it
 
     return play
 
@@ -105,13 +108,17 @@ def test_an_answer_may_end_with_its_connection() -> None:
 
 
 def test_a_closed_connection_is_not_used_again() -> None:
+    closed = threading.Event()
+
     def once(sock: socket.socket) -> None:
         request(sock)
         sock.sendall(OK)
+        sock.close()
+        closed.set()
 
     with peer(once, once) as url, closing(Upstream()) as upstream:
         assert upstream.ask(url, POST, never).body == b"hi"
-        # The other end closes before the next request: it is not lost into that connection.
+        assert closed.wait(10)
         assert upstream.ask(url, POST, never).body == b"hi"
 
 
