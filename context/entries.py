@@ -1,12 +1,14 @@
 """Items as the payload of one message of the replicated stream: a MessagePack array.
 
-    [first_offset, ingested_at, [[count, codec, body, key, digest, at], ...], schema]
+    [first_offset, ingested_at, [[count, codec, body, key, digest, at, columns], ...], schema]
 
 One part a draft, their offsets dense from `first_offset`. `body` holds the lines (`Batch.text`), as
 they are with codec 0, as one zstd frame with codec 1: a follower stores it as it came. `key` is
 the idempotency key or nil, `digest` that of the body which came with it. `at` is nil, or the time
-of this part where it was stored at another one: history that a founder brings along. `schema` is
-the version in which the items are written (`context.casting`), 1 where it is missing.
+of this part where it was stored at another one: history that a founder brings along. `columns`
+are those of the lines (`context.packed.carry`) as one zstd frame, so that followers read no JSON;
+empty or missing where the writer had none at hand. `schema` is the version in which the items are
+written (`context.casting`), 1 where it is missing.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ import msgspec
 import zstandard
 
 from context.casting import FIRST, Casting
+from context.heads import Heads
+from context.packed import BadColumns, carried, carry
 from context.ports import Draft
 
 COMPRESS_FROM = 512  # bytes; below, zstd gains nothing
@@ -37,6 +41,17 @@ class Part(msgspec.Struct, array_like=True, frozen=True):
     key: str | None = None
     digest: bytes = b""
     at: float | None = None
+    columns: bytes = b""
+
+    def heads(self) -> Heads | None:
+        """The columns of the lines, None where they do not come along; raises EntryError."""
+        if not self.columns:
+            return None
+        try:
+            plain = zstandard.ZstdDecompressor().decompress(self.columns)
+            return carried(plain, self.count)
+        except (zstandard.ZstdError, MemoryError, BadColumns) as exc:
+            raise EntryError(f"columns that do not fit: {exc}") from exc
 
     def lines(self) -> bytes:
         """The lines as in `Batch.text`; raises EntryError unless they are `count` lines."""
@@ -87,7 +102,8 @@ def pack(draft: Draft) -> Part:
     """A draft as it goes into a message."""
     frame = framed(draft).frame
     codec, body = (0, draft.text) if frame is None else (1, frame)
-    return Part(draft.count, codec, body, draft.key, draft.digest)
+    columns = zstandard.ZstdCompressor(level=1).compress(carry(draft.heads)) if draft.heads else b""
+    return Part(draft.count, codec, body, draft.key, draft.digest, columns=columns)
 
 
 def encode_entry(
@@ -106,7 +122,7 @@ def recast(part: Part, casting: Casting, have: int, want: int) -> Part:
     if cast is text:
         return part
     made = pack(Draft(part.count, cast))
-    return msgspec.structs.replace(part, codec=made.codec, body=made.body)
+    return msgspec.structs.replace(part, codec=made.codec, body=made.body, columns=b"")
 
 
 def decode_entry(payload: bytes) -> Entry:
@@ -126,11 +142,18 @@ def _check(part: Part) -> None:
     if part.codec not in (0, 1):
         raise EntryError(f"codec {part.codec}")
     if part.codec:
-        try:
-            size = zstandard.frame_content_size(part.body)
-        except zstandard.ZstdError as exc:
-            raise EntryError(str(exc)) from exc
+        size = _told_size(part.body)
         if not 0 <= size <= LONGEST_TEXT:
             raise EntryError(f"a part of {size} bytes")
+    if part.columns and not 0 <= _told_size(part.columns) <= LONGEST_TEXT:
+        raise EntryError("columns of unknown size")
     if part.count < 1:
         raise EntryError(f"a part of {part.count} items")
+
+
+def _told_size(frame: bytes) -> int:
+    """Bytes in a frame, as it says itself; -1 where it does not."""
+    try:
+        return zstandard.frame_content_size(frame)
+    except zstandard.ZstdError as exc:
+        raise EntryError(str(exc)) from exc

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from context.column import Column
+from context.heads import Heads
 
 Runs = Sequence[tuple[int, float]]  # (index of the first item, value that holds from there)
 
@@ -20,15 +22,51 @@ class BadColumns(ValueError):
     """The bytes are no columns."""
 
 
-def pack(
-    timestamps: NDArray[np.float64], columns: Sequence[Column], runs: Runs, terms: Runs
-) -> bytes:
+class _Carried(msgspec.Struct, array_like=True, frozen=True):
+    """Columns with their names; nothing else is needed to read them but the number of items."""
+
+    types: list[str]
+    sources: list[str]
+    symbols: list[str]
+    packed: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Carried).decode
+
+
+def pack(heads: Heads, runs: Runs, terms: Runs) -> bytes:
     """All columns of a block, `runs` of times and `terms` of whole numbers."""
+    return b"".join((_pack_heads(heads), _pack_runs(runs, "<f8"), _pack_runs(terms, "<u8")))
+
+
+def carry(heads: Heads) -> bytes:
+    """Columns with their names, for who has the lines but not their columns."""
+    types, sources, symbols = (
+        list(column.values) for column in (heads.types, heads.sources, heads.symbols)
+    )
+    return _encode(_Carried(types, sources, symbols, _pack_heads(heads)))
+
+
+def carried(data: bytes, count: int) -> Heads:
+    """Columns of so many items, as `carry` wrote them. Raises BadColumns."""
+    try:
+        told = _decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as exc:
+        raise BadColumns(str(exc)) from exc
+    columns = Unpacker(told.packed, count)
+    heads = columns.heads(told.types, told.sources, told.symbols)
+    columns.finish()
+    return heads
+
+
+def _pack_heads(heads: Heads) -> bytes:
     # Neighbours are close, so the high bytes of their differences are alike: those lie together.
-    steps = np.diff(timestamps.view("<i8"), prepend=np.int64(0))
+    steps = np.diff(heads.timestamps.view("<i8"), prepend=np.int64(0))
     planes = steps.view(np.uint8).reshape(-1, 8).T.tobytes()
+    columns = heads.types, heads.sources, heads.symbols
     codes = [(c.codes + 1).astype(_width(len(c.values))).tobytes() for c in columns]
-    return b"".join((planes, *codes, _pack_runs(runs, "<f8"), _pack_runs(terms, "<u8")))
+    return b"".join((planes, *codes))
 
 
 def _width(names: int) -> str:
@@ -61,6 +99,12 @@ class Unpacker:
         if len(values) < len(names) or int(codes.max(initial=0)) > len(names):
             raise BadColumns("a column has codes without a text")
         return Column(values, codes.astype(np.int32) - np.int32(1))
+
+    def heads(self, types: Sequence[str], sources: Sequence[str], symbols: Sequence[str]) -> Heads:
+        """Event times, and the columns of these texts."""
+        return Heads(
+            self.timestamps(), self.column(types), self.column(sources), self.column(symbols)
+        )
 
     def runs(self, kind: str) -> list[tuple[int, float]]:
         """Runs of values of this type, as numpy calls it."""

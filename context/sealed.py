@@ -22,7 +22,6 @@ import zstandard
 from context.block import Block, Bounds, Columns, line_ends
 from context.column import MAX_NAMES, Column
 from context.errors import ContextError
-from context.heads import Heads
 from context.items import Batch
 from context.literals import FOLD_INTO_ASCII
 from context.packed import BadColumns, Unpacker, pack
@@ -102,9 +101,8 @@ def encode(sealed: Sealed) -> bytes:
     """The bytes of a sealed block."""
     block, compress = sealed.block, zstandard.ZstdCompressor(level=1).compress
     bounds, heads = block.bounds, block.columns.heads
-    columns = heads.types, heads.sources, heads.symbols
     names = _Names(_counts(heads.types), _counts(heads.sources), list(heads.symbols.values))
-    packed = pack(heads.timestamps, columns, block.columns.runs, sealed.terms)
+    packed = pack(heads, block.columns.runs, sealed.terms)
     plain = msgspec.json.encode(names), packed, block.text
     text = b"".join(sealed.frames) if sealed.frames else compress(block.text)
     stored = [compress(plain[0]), compress(plain[1]), text]
@@ -176,12 +174,7 @@ def _columns(text: bytes, packed: bytes, names: _Names, count: int) -> tuple[Col
         raise DamagedBlock(f"{len(ends)} lines instead of {count}")
     columns = Unpacker(packed, count)
     try:
-        heads = Heads(
-            columns.timestamps(),
-            columns.column(list(names.types)),
-            columns.column(list(names.sources)),
-            columns.column(names.symbols),
-        )
+        heads = columns.heads(list(names.types), list(names.sources), names.symbols)
         runs = tuple(columns.runs("<f8"))
         terms = tuple((i, int(term)) for i, term in columns.runs("<u8"))
         columns.finish()

@@ -89,11 +89,11 @@ class ItemsApplier:
         return msgspec.structs.replace(entry, parts=parts, schema=self.schema)
 
     def _lines(self, offset: int, part: Part) -> tuple[bytes, Heads | None]:
-        """The lines of a part, and their columns where this node has just made them."""
+        """The lines of a part, and their columns where they are at hand."""
         mine = self._written.get(offset)
         if mine is not None and mine[0].body == part.body:
             return mine[1].text, mine[1].heads
-        return part.lines(), None
+        return part.lines(), part.heads()
 
 
 class JetStreamLog:
@@ -114,7 +114,7 @@ class JetStreamLog:
         while len(outcomes) < len(drafts):
             size, end = 0, len(outcomes)
             while end < len(drafts):
-                size += len(packed[end].body)
+                size += len(packed[end].body) + len(packed[end].columns)
                 if size > MAX_MESSAGE_BYTES and end > len(outcomes):
                     break
                 end += 1
@@ -186,7 +186,7 @@ class JetStreamLog:
             known: Outcome | None = self._copy.known(draft, now)
             if known is None and draft.key in keys:
                 known = _repeat(draft, *keys[draft.key])
-            if known is None and len(part.body) > MAX_MESSAGE_BYTES:
+            if known is None and len(part.body) + len(part.columns) > MAX_MESSAGE_BYTES:
                 known = errors.BodyTooLarge(
                     f"{len(part.body)} bytes compressed; the cluster takes {MAX_MESSAGE_BYTES} "
                     "in one body"

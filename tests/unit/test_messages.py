@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from context.entries import Entry, EntryError, Part, decode_entry, encode_entry, pack
+from context.heads import Heads
 from context.ports import Draft
 from shared_storage.changes import Change, Delete, Prune, Put, decode_change, encode_change
 from shared_storage.envelope import Envelope, Kind, decode, encode
@@ -69,6 +70,49 @@ def test_items_come_back_as_they_were(drafts: list[Draft], first: int, now: floa
         assert (part.count, part.lines()) == (draft.count, draft.text)
         assert (part.key, part.digest) == (draft.key, draft.digest)
         first += draft.count
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abc"),
+            st.sampled_from(["x", "ü"]),
+            st.floats(-1e9, 4e9),
+            st.none() | st.just(7) | st.text(max_size=3),
+        ),
+        min_size=1,
+    )
+)
+def test_columns_come_along(items: list[tuple[str, str, float, str | int | None]]) -> None:
+    lines = [
+        {"type": kind, "source": source, "timestamp": at, "data": {"symbol": symbol}}
+        for kind, source, at, symbol in items
+    ]
+    text = msgspec.json.Encoder().encode_lines(lines)
+    heads = Heads.read(text)
+    (part,) = decode_entry(encode_entry(0, 1.0, [pack(Draft(len(lines), text, heads=heads))])).parts
+    come = part.heads()
+    assert come is not None
+    assert come.timestamps.tobytes() == heads.timestamps.tobytes()
+    for column in ("types", "sources", "symbols"):
+        assert getattr(come, column).values == getattr(heads, column).values
+        assert getattr(come, column).codes.tolist() == getattr(heads, column).codes.tolist()
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        b"not zstd",
+        zstandard.compress(b""),
+        zstandard.compress(msgspec.msgpack.encode([["a"], ["b"], [], bytes(8 + 2)])),
+        zstandard.compress(msgspec.msgpack.encode([["a"], ["b"], [], bytes(8) + b"\x01\x02\x00"])),
+        zstandard.compress(msgspec.msgpack.encode([["a"], ["b"], [], bytes(8 + 4)])),
+    ],
+)
+def test_columns_that_lie_are_refused(columns: bytes) -> None:
+    payload = msgspec.msgpack.encode(Entry(0, 0.0, [Part(1, 0, b"x\n", columns=columns)]))
+    with pytest.raises(EntryError):
+        decode_entry(payload).parts[0].heads()
 
 
 @given(st.binary(max_size=200))
