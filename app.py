@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 
 from ai_bridge.errors import BridgeError
 from ai_bridge.specs import of_table
 from ai_bridge.trading.modes import all_modes
 from context.errors import ContextError
 from context.feeds import parse_spec
-from server import cli, node
 from server.child import start_logs
-from server.cli import reindex, verify
 from server.cli.parser import build_parser, misplaced
 from server.config import Settings, SettingsError, load, unknown_variables
 from server.semantic.packages import ModelMissing, model_folder
@@ -36,7 +35,7 @@ def main() -> int:
     args = parser.parse_args()
     offline = args.reindex or (args.verify_decisions and args.data is not None)
     if not (args.node or offline):
-        return cli.run(args)
+        return _run("server.cli.asking", args)
     wrong = misplaced(args)
     if wrong:
         parser.error(wrong)
@@ -57,8 +56,8 @@ def main() -> int:
         print(f"app.py: {exc}", file=sys.stderr)
         return 2
     if args.verify_decisions:
-        return verify.run(settings, args)
-    return reindex.run(settings, args) if args.reindex else run_node(settings)
+        return _run("server.cli.verify", settings, args)
+    return _run("server.cli.reindex", settings, args) if args.reindex else run_node(settings)
 
 
 def run_node(settings: Settings) -> int:
@@ -66,7 +65,13 @@ def run_node(settings: Settings) -> int:
     start_logs(settings, "supervisor")
     for line in unknown_variables(os.environ):
         print(f"app.py: {line}", file=sys.stderr)
-    return node.run(settings)
+    return _run("server.node", settings)
+
+
+def _run(module: str, *args: object) -> int:
+    """Do what a module is for; what the others need is not even loaded."""
+    status: int = import_module(module).run(*args)
+    return status
 
 
 if __name__ == "__main__":

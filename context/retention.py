@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from context.sealed import Head
+if TYPE_CHECKING:
+    from context.sealed import Head
 
 DEFAULT = "default"  # the rule of types that have none of their own
 

@@ -11,7 +11,8 @@ to do; `nodes.adapters.children` does it. `now` is a monotonic second.
 
 Invariants
 - A child is spawned only in NEW or WAITING: never two processes of one name.
-- A child is first spawned only after every *required* child before it was ready once.
+- A child is first spawned only after every *required* child before it was ready once, unless it
+  waits for them itself.
 - The pause before a restart doubles from 0.2 s to 10 s; 60 s in READY reset it.
 - A required child that fails to start 5 times in a row, or refuses its very first start, stops
   the whole node. An optional child is tried for ever.
@@ -42,6 +43,7 @@ class ChildSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     ready_timeout_s: float = 30.0
     required: bool = True  # without it the node is not ready
+    waits: bool = False  # by itself for those before it: it loads while they do
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +262,7 @@ class Supervisor:
                     child.reason = f"not ready after {child.spec.ready_timeout_s:g} s"
                     yield Kill(child.spec.name)
             elif (child.state is State.WAITING and now >= child.since + child.pause_s) or (
-                child.state is State.NEW and may_start
+                child.state is State.NEW and (may_start or child.spec.waits)
             ):
                 child.become(State.STARTING, now)
                 child.killed, child.refused, child.reason = False, False, ""

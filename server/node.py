@@ -26,27 +26,29 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def specs(settings: Settings) -> list[ChildSpec]:
-    """Children in the order they start: the web process needs the agent, the agent the engine."""
+    """Children in their order: the web process needs the agent, the agent the engine."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     env = {SETTINGS: settings.to_json(), "PYTHONPATH": path}
 
-    def child(name: str, module: str, *, required: bool = True, **more: str) -> ChildSpec:
-        argv = (sys.executable, "-m", module)
-        return ChildSpec(name, argv, env | more, ready_timeout_s=600, required=required)
+    def child(
+        name: str, more: Mapping[str, str], *, required: bool = True, waits: bool = False
+    ) -> ChildSpec:
+        argv = (sys.executable, "-m", f"server.{name.partition('-')[0]}")
+        return ChildSpec(name, argv, {**env, **more}, 600, required, waits)
 
     engine = []
     if settings.peers and not settings.nats_url:
-        engine.append(child("engine", "server.engine"))
+        engine.append(child("engine", {}))
     if settings.witness:
         return engine
     workers = []
     if settings.torch_worker:
-        workers.append(child("worker", "server.worker", required=False))
+        workers.append(child("worker", {}, required=False))
     if settings.semantic:
-        workers.append(child("semantic", "server.semantic", required=False, **ONE_THREAD))
-    agent = child("agent", "server.agent", required=True, **ONE_ARENA)
+        workers.append(child("semantic", ONE_THREAD, required=False))
+    agent = child("agent", ONE_ARENA, waits=True)
     web = [
-        child(f"web-{n}" if n else "web", "server.web", required=True, **{WEB_WORKER: str(n)})
+        child(f"web-{n}" if n else "web", {WEB_WORKER: str(n)}, waits=True)
         for n in range(settings.web_workers)
     ]
     return [*engine, agent, *web, *workers]

@@ -38,15 +38,15 @@ def main() -> None:
     if several and settings.async_mode != "eventlet":
         announce_refused(f"web_workers={settings.web_workers}: needs async_mode eventlet")
         raise SystemExit(1)
+    agent = AgentClient(agent_socket(settings))
+    _wait_for(agent)
     try:
         sock = runtime.listen(settings.host, settings.port, shared=several)
     except OSError as exc:
         announce_refused(f"port={settings.port}: {exc}; choose another with --port")
         raise SystemExit(1) from exc
-    agent = AgentClient(agent_socket(settings))
     feed = LiveFeed(agent, runtime.offload(settings.async_mode))
     feed.follows = bool(settings.peers)
-    _wait_for(agent)
     feed.start()
     lead = Lead(agent)
     lead.start()

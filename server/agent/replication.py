@@ -16,6 +16,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -31,7 +32,7 @@ from context.errors import ContextError
 from context.items import Batch
 from nodes.adapters.lease_nats import BUCKET as LEASE
 from nodes.adapters.nats_client import connect
-from nodes.engine import replicas
+from nodes.engine import Address, replicas
 from nodes.leadership import Leadership
 from nodes.protocol import PROTOCOL
 from server.agent.alone import BLOBS
@@ -54,6 +55,8 @@ READ_BYTES = 16 << 20
 AGAIN_S = 0.25
 BEHIND_S = 0.003  # the engine asked is a moment behind the one that acknowledged
 IDLE_S = 0.5
+OWN_ENGINE_S = 10.0
+STARTED_S = 0.02
 
 
 class Replication:
@@ -184,6 +187,8 @@ async def join(settings: Settings, term: int) -> Replication:
     )
     engines = [told.own, *(peer for peer in told.peers if peer != told.own)]
     urls = settings.nats_url.split(",") if settings.nats_url else []
+    if not urls:
+        await _started(told.own)
     client = await connect(engines, told.secret, tls=told.tls, urls=urls)
     count = replicas(len(told.peers))
     if state.cluster is None:
@@ -195,6 +200,23 @@ async def join(settings: Settings, term: int) -> Replication:
         meta = msgspec.json.decode(state.cluster, type=ClusterMeta)
     stream = JetStream(client, STREAM, asyncio.get_running_loop())
     return Replication(client, stream, meta, log_, state)
+
+
+async def _started(engine: Address) -> None:
+    """Wait a while for this node's own engine, which starts beside: it is the one to talk to."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(OWN_ENGINE_S):
+            while not await _listens(engine):
+                await asyncio.sleep(STARTED_S)
+
+
+async def _listens(engine: Address) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(engine.host, engine.client_port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 class _Founding:

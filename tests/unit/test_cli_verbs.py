@@ -22,7 +22,7 @@ from prompt_toolkit.document import Document
 from stub_node import StubNode
 
 from context.client import Client
-from server import cli
+from server.cli import asking as cli
 from server.cli.commands import COMMANDS
 from server.cli.completion import Known, Words
 from server.cli.interactive import history_path

@@ -61,6 +61,20 @@ def test_children_start_in_order_each_after_the_required_ones_before_it() -> Non
     ]
 
 
+def test_a_child_that_waits_by_itself_loads_beside_those_it_needs() -> None:
+    web = ChildSpec("web", ("web",), waits=True)
+    assert play(
+        Supervisor([AGENT, WORKER, web]),
+        (0, Tick()),
+        (1, Ready("agent")),
+        (2, Ready("web")),
+    ) == [
+        [Spawn("agent"), Spawn("web")],
+        [Spawn("worker")],
+        [Announce({"agent": "", "worker": "", "web": ""})],
+    ]
+
+
 def test_pauses_double_up_to_ten_seconds() -> None:
     machine, now, pauses = ready_node(), 1.0, []
     for _ in range(8):
