@@ -1,19 +1,19 @@
-"""Weights of each symbol that lean on the weights of all symbols while little is known of it.
+"""Weights for all symbols, and own ones of each symbol as far as they prove better.
 
-The mixture of all symbols is one more expert of every symbol's own game, and begins with most of
-the weight there. So a symbol's effective weights are
+Each symbol has a game of its own, in which only its rounds count. The mixture of that game is a
+guest in the game of all rounds, awake on its symbol: so it costs the others' bound nothing, and a
+symbol's effective weights are
 
-    share of the whole x (weights of the whole) + (1 - that share) x (the symbol's own weights)
+    share of its own game x (weights there) + (1 - that share) x (the weights for all symbols)
 
-and move to its own ones as far as outcomes show that they are better. A mixture of experts can be
-an expert itself, so this nesting is the Aggregating Algorithm again, and bounds add up:
+A mixture of experts can be an expert itself, so this nesting is the Aggregating Algorithm again:
 
-    against an expert on one symbol:   the symbol's bound for the expert
     against an expert on all symbols:  the whole's bound for the expert
-                                       + sum over symbols of the symbol's bound for the whole
+    against an expert on one symbol:   the whole's bound for the symbol's game
+                                       + that game's bound for the expert
 
-The second holds for experts that were awake in every round; for others the sum of the first does.
-Each game learns at its own pace: outcomes of other symbols delay the whole, and not a symbol.
+Each game learns at its own pace: outcomes of other symbols delay the whole, and not a symbol. A
+symbol's game is granted nothing below `LEAST_ROUNDS` outcomes.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ import msgspec
 
 from ai_bridge.weights import Distribution, Level, Weights, losses, mixture, substitute
 
-WHOLE = "=whole"  # the mixture of all symbols, as an expert of one symbol
-WHOLE_PRIOR = 20.0  # experts begin at 1 and below: with six of them it holds three quarters
+ON_SYMBOL = "=on "  # and the symbol: the mixture of its game, as an expert of the whole
+OWN = "=symbol"  # the same in a decision's record
+WHOLE = "=whole"  # in records of older versions: the whole, as an expert of the symbol's game
+LEAST_ROUNDS = 100  # of a symbol
 
 
 class Mixing(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,37 +46,42 @@ def predict(
 
     Experts that say nothing are left out: the others' shares count in proportion.
     """
-    effective = _effective(list(said), whole.shares, symbol.shares)
+    outer, inner, nested = whole, symbol, OWN
+    if WHOLE in symbol.shares:
+        outer, inner, nested = symbol, whole, WHOLE
+    effective = _effective(list(said), outer.shares, inner.shares, nested)
     one, *others = said.values()
     if all(other == one for other in others):
         return dict(one), effective
     lost = {name: losses(each) for name, each in said.items()}
-    if whole.rate == symbol.rate:  # a mixture of mixtures is one mixture then
-        return substitute(mixture(effective, lost, whole.rate)), effective
-    nested = {**lost, WHOLE: mixture(whole.shares, lost, whole.rate)}
-    return substitute(mixture(symbol.shares, nested, symbol.rate)), effective
+    if outer.rate == inner.rate:  # a mixture of mixtures is one mixture then
+        return substitute(mixture(effective, lost, outer.rate)), effective
+    mixed = {**lost, nested: mixture(inner.shares, lost, inner.rate)}
+    return substitute(mixture(outer.shares, mixed, outer.rate)), effective
 
 
 def _effective(
-    names: Collection[str], whole: Mapping[str, float], symbol: Mapping[str, float]
+    names: Collection[str], outer: Mapping[str, float], inner: Mapping[str, float], nested: str
 ) -> Weights:
-    total = math.fsum(whole[name] for name in names)
-    own = math.fsum([symbol[WHOLE], *(symbol[name] for name in names)])
-    return {name: (symbol[WHOLE] * whole[name] / total + symbol[name]) / own for name in names}
+    total = math.fsum(inner[name] for name in names)
+    whole = math.fsum([outer[nested], *(outer[name] for name in names)])
+    return {name: (outer[nested] * inner[name] / total + outer[name]) / whole for name in names}
 
 
 class Backoff:
     """One game over all rounds, and one for each symbol."""
 
-    def __init__(self, prior: Callable[[str], float]) -> None:
-        self._prior = prior
-        self.whole = Level(prior)
+    def __init__(self, prior: Callable[[str], float], pot: float = 0.0) -> None:
+        self.whole = Level(prior, pot)
         self.symbols: dict[str, Level] = {}
 
     def mixings(self, symbol: str, awake: Collection[str]) -> tuple[Mixing, Mixing]:
         """By what the whole and the symbol mix the awake experts now."""
+        own = ON_SYMBOL + symbol
+        whole = self.whole.shares([own, *awake])
+        whole[OWN] = whole.pop(own)
         level = self._level(symbol)
-        return _mixing(self.whole, awake), _mixing(level, [WHOLE, *awake])
+        return _mixing(self.whole, whole), _mixing(level, level.shares(awake))
 
     def rounds(self, symbol: str) -> int:
         """How many outcomes were learned on a symbol."""
@@ -83,12 +90,13 @@ class Backoff:
     def shares(self, symbol: str, awake: Collection[str]) -> Weights:
         """Effective weights of the awake experts on a symbol, summing to 1."""
         whole, own = self.mixings(symbol, awake)
-        return _effective(awake, whole.shares, own.shares)
+        return _effective(awake, whole.shares, own.shares, OWN)
 
     def leaning(self, symbol: str) -> float:
         """How much a symbol leans on the weights of all, 0..1."""
-        level = self._level(symbol)
-        return level.shares([WHOLE, *(name for name in self.whole.weights)])[WHOLE]
+        own = ON_SYMBOL + symbol
+        rest = [name for name in self.whole.weights if not name.startswith(ON_SYMBOL)]
+        return 1.0 - self.whole.shares([own, *rest])[own]
 
     def note_delay(self, symbol: str, over_all: int, here: int) -> None:
         """Take in how many outcomes came before a decision's own: in all, and of its symbol."""
@@ -100,37 +108,36 @@ class Backoff:
         symbol: str,
         lost: Mapping[str, float],
         late: Mapping[str, tuple[float, float]],
+        loss: float = math.inf,
     ) -> float:
-        """Learn one outcome and return the mixed loss of the symbol's game.
+        """Learn one outcome and return the mixed loss of the game of all rounds.
 
         Parameters
         ----------
         lost : Brier loss of each expert that was awake
         late : loss and importance (0..1) of those that answered too late
+        loss : of the decision itself
         """
         level = self.symbols.setdefault(symbol, self._level(symbol))
-        whole = self.whole.learn(lost)
-        mixed = level.learn({**lost, WHOLE: whole})
-        level.learn_late(late, mixed)
-        self.whole.learn_late(late, whole)
+        name, own = ON_SYMBOL + symbol, level.learn(lost)
+        waiting = (name,) if level.rounds < LEAST_ROUNDS else ()
+        mixed = self.whole.learn({**lost, name: own}, loss, waiting)
+        level.learn_late(late, own)
+        self.whole.learn_late(late, min(mixed, loss))
         return mixed
 
     def bound_on(self, symbol: str, name: str) -> float:
         """Over the rounds of one symbol, against an expert's loss while it was awake."""
-        return self._level(symbol).bound(name)
-
-    def bound_over_all(self, name: str) -> float:
-        """Over all rounds, against an expert that was awake in every one."""
-        leaning = math.fsum(level.bound(WHOLE) for level in self.symbols.values())
-        return self.whole.bound(name) + leaning
+        return self.whole.bound(ON_SYMBOL + symbol) + self.symbols[symbol].bound(name)
 
     def _level(self, symbol: str) -> Level:
         found = self.symbols.get(symbol)
-        return Level(self._own_prior) if found is None else found
-
-    def _own_prior(self, name: str) -> float:
-        return WHOLE_PRIOR if name == WHOLE else self._prior(name)
+        return Level(_even) if found is None else found
 
 
-def _mixing(level: Level, awake: Collection[str]) -> Mixing:
-    return Mixing(shares=level.shares(awake), rate=level.pace.rate, outcomes=level.rounds)
+def _even(name: str) -> float:
+    return 1.0
+
+
+def _mixing(level: Level, shares: Weights) -> Mixing:
+    return Mixing(shares=shares, rate=level.pace.rate, outcomes=level.rounds)

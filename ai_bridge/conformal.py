@@ -35,7 +35,7 @@ from ai_bridge.prediction import choose
 from ai_bridge.weights import Distribution
 
 DEFAULT_COVERAGE = 0.9
-STEP = 0.01
+STEP = 0.05  # 0.01 covers several points too much for the first thousand outcomes
 LEAST_SCORES = 30  # outcomes below which no coverage is stated
 NEWEST = 1000  # scores that the threshold is made of
 ALL, ONE = 1.0, -1.0  # thresholds that let in every decision, and only the most probable one

@@ -1,7 +1,8 @@
 """Who competes in a round: each model as it answered and calibrated, and two virtual experts.
 
 `=configured` is what the user's own weights would have answered, `=uniform` equal weights: so the
-consensus is never much worse than either. A model of configured weight 0 votes and does not count.
+consensus is never much worse than either. Calibrated answers are guests (`ai_bridge.weights`) and
+cost the guarantee nothing. A model of configured weight 0 votes and does not count.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import Literal
 
 import msgspec
 
-from ai_bridge.backoff import Mixing
+from ai_bridge.backoff import ON_SYMBOL, Mixing
 from ai_bridge.votes import Vote
 from ai_bridge.weights import Distribution
 
 CONFIGURED, UNIFORM = "=configured", "=uniform"
+POT = 0.5  # what guests begin with together
 _CALIBRATED = "|calibrated"
 Rule = Literal["learned", "static"]
 
@@ -35,8 +37,13 @@ class Pooled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def prior(expert: str) -> float:
-    """Weight that an expert begins with: 1 in all for each model, 1 for each virtual one."""
-    return 1.0 if expert.startswith("=") else 0.5
+    """Weight that an expert begins with; calibrated answers, and symbols' own weights, are guests.
+
+    With `POT` it is 1 for each model and 2 for the virtual ones: N + 2 in all.
+    """
+    if is_calibrated(expert) or expert.startswith(ON_SYMBOL):
+        return 0.0
+    return 1.0 - POT if expert == UNIFORM else 1.0
 
 
 def calibrated(model: str) -> str:

@@ -18,6 +18,7 @@ from ai_bridge.consensus import cover_of, decisions_of, pool, pooled_of, votes_o
 from ai_bridge.errors import InvalidRecord
 from ai_bridge.experts import (
     CONFIGURED,
+    POT,
     UNIFORM,
     Pooled,
     Rule,
@@ -51,7 +52,7 @@ class Ledger:
     """Weights, regret, calibration and coverage, as far as outcomes tell."""
 
     def __init__(self) -> None:
-        self.weights = Backoff(prior)
+        self.weights = Backoff(prior, POT)
         self.regrets = Regrets(self.weights)
         self.calibrations: dict[str, Calibration] = {}
         self.conformal = Conformal()
@@ -156,8 +157,8 @@ class Ledger:
         symbol = symbol_of(record.get("symbols", []))
         delay = self._note_delay(symbol, pooled)
         given = record.get("distribution") or pool(votes, pooled).distribution
-        mixed = self.weights.learn(symbol, losses, late_losses)
         loss = brier(given, outcome)
+        mixed = self.weights.learn(symbol, losses, late_losses, loss)
         self.regrets.add(symbol, Round(loss, mixed, delay, losses, late_losses))
         self.consensus.learn(given, outcome)
         cover = cover_of(record)

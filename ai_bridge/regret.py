@@ -3,7 +3,7 @@
 Regret against an expert is the consensus's Brier loss minus the expert's, summed over the rounds
 that the expert took part in; a late answer counts by its importance. It never exceeds the `bound`
 
-    ln(mass / prior of the expert) / rate             the Aggregating Algorithm's (see `backoff`)
+    ln((N + 2) / prior of the expert) / rate          the Aggregating Algorithm's (see `weights`)
     + sum of max(0, consensus's loss - mixed loss)    `delay`: what old weights cost
     + sum of max(0, ln of the growth) / rate          `late` votes, and higher rates: `pace`
 
@@ -48,6 +48,11 @@ class Tally:
         self.rounds = self.late = 0
         self.own = self.ours = 0.0
 
+    @property
+    def regret(self) -> float:
+        """How much more the consensus lost."""
+        return self.ours - self.own
+
     def add(self, own: float, ours: float) -> None:
         """Count a round that it was part of in time."""
         self.rounds += 1
@@ -67,7 +72,7 @@ class Tally:
             "late": self.late,
             "loss": self.own,
             "consensus_loss": self.ours,
-            "regret": self.ours - self.own,
+            "regret": self.regret,
             "bound": bound,
         }
 
@@ -110,16 +115,17 @@ class Regrets:
             book.add(judged)
 
     def bound_on(self, symbol: str, name: str) -> float:
-        """Regret against an expert on one symbol is at most this."""
-        return self._weights.bound_on(symbol, name) + self.symbols[symbol].delay_cost
+        """Regret against an expert on one symbol is at most this.
+
+        The symbol's own, or what is over all symbols less the regret on the others.
+        """
+        here, over_all = self.symbols[symbol].tallies[name], self.all.tallies[name]
+        left = self.bound(name) - (over_all.regret - here.regret)
+        return min(left, self._weights.bound_on(symbol, name) + self.symbols[symbol].delay_cost)
 
     def bound(self, name: str) -> float:
         """Regret against an expert over all symbols is at most this."""
-        bounds = [sum(self.bound_on(s, name) for s, b in self.symbols.items() if name in b.tallies)]
-        tally = self.all.tallies[name]
-        if tally.rounds == self.all.rounds:
-            bounds.append(self._weights.bound_over_all(name) + self.all.delay_cost)
-        return min(bounds)
+        return self._weights.whole.bound(name) + self.all.delay_cost
 
     def report(self, symbol: str | None = None) -> dict[str, Any]:
         """The figures of one symbol, or of all."""
@@ -154,6 +160,6 @@ class Regrets:
     def _costs(self, symbol: str | None) -> tuple[float, float, float]:
         """What late votes and higher rates cost in all, and the lowest rate."""
         levels = self._weights.symbols
-        part = [self._weights.whole, *levels.values()] if symbol is None else [levels[symbol]]
+        part = [self._weights.whole, *([] if symbol is None else [levels[symbol]])]
         late, pace = (sum(e.late_cost for e in part), sum(e.pace_cost for e in part))
         return late, pace, min(each.pace.rate for each in part)

@@ -1,14 +1,14 @@
-"""Regret of the consensus on recorded markets, beside the bound that applies, and what it covers.
+"""Regret of the consensus beside the bound that applies, who did how, and what it covers.
 
     python -m bench.regret [--data ../shared/data] [--limit 1000] [--plot regret.svg] [--json]
                            [--river PYTHON]   # of an environment with river 0.26
 
-The built-in models answer questions made of recorded prices, as of then. Each market is played with
-outcomes as late as they were, as if each were known at once, and with D + 1 sets of weights that
-take turns (whose bound, (D + 1) times the logarithm, holds in advance). Skips what is not there.
-
-With `--river` the bundled streams of river too, each outcome known at once, with all votes and with
-30% of them missing, beside ln(N + 2).
+First the streams of `bench.undelayed`, where each outcome is known before the next question, with
+all votes and with 30% of them missing, beside ln(N + 2). Then recorded markets that are asked more
+often than they are judged: with outcomes as late as they were, as if each were known at once, and
+with D + 1 sets of weights that take turns (whose bound, (D + 1) times the logarithm, holds in
+advance). Beside the consensus stand each model alone, equal weights and static ones; where it loses
+to one of them, the line says so. What is not there is skipped.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ import asyncio
 import gzip
 import json
 import math
-import random
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +30,7 @@ import numpy as np
 from ai_bridge.bridge import Bridge
 from ai_bridge.chart import plot
 from ai_bridge.consensus import pool
+from ai_bridge.experts import is_calibrated
 from ai_bridge.history import History
 from ai_bridge.ledger import Ledger
 from ai_bridge.models.builtin import builtin_models
@@ -39,8 +38,9 @@ from ai_bridge.ports import Question
 from ai_bridge.record import decision_record
 from ai_bridge.votes import Vote
 from ai_bridge.weights import brier
+from bench import undelayed
+from bench.undelayed import DEFAULT_DATA, MISSING, markets, river
 
-DEFAULT_DATA = Path(__file__).resolve().parents[1] / "../shared/data"
 TARGETS = (0.9, 0.6)
 
 
@@ -165,7 +165,8 @@ def figures(asked: Sequence[Asked], market: Market) -> tuple[dict[str, Any], Pla
     turns = total["bound"]["most_delay"] + 1
     apart = play(asked, lambda each: each.known_at, turns=turns)
     losses = sum(each.regrets.all.loss for each in apart.ledgers)
-    count, best = len(asked), total["models"][total["best_model"]]
+    models = {name: each for name, each in total["models"].items() if not is_calibrated(name)}
+    count, best = len(asked), models[total["best_model"]]
     conformal = {
         f"{each['target']:g}": {
             name: each[name] for name in ("judged", "coverage", "acted", "right_when_acting")
@@ -186,7 +187,11 @@ def figures(asked: Sequence[Asked], market: Market) -> tuple[dict[str, Any], Pla
                     **total["bound"]},
         "undelayed": _undelayed(known.ledgers[0]),
         "taking_turns": {"sets": turns, "loss": losses / count,
-                         "bound": turns * math.log(2 * (len(total["models"]) + 2))},
+                         "bound": turns * math.log(len(models) + 2)},
+        "voices": {
+            name: {"loss": each["loss"] / each["outcomes"], "regret": each["regret"]}
+            for name, each in {**models, "uniform": total["uniform"]}.items()
+        },
         "coverage": conformal,
         "calibration_error": {
             name: {"said": each.said.error, "calibrated": each.scaled.error}
@@ -196,57 +201,6 @@ def figures(asked: Sequence[Asked], market: Market) -> tuple[dict[str, Any], Pla
         "us_per_outcome": 1e6 * late.learning_s / count,
     }  # fmt: skip
     return told, late
-
-
-def streams(python: str) -> list[dict[str, Any]]:
-    """The consensus of river's classifiers on each of its streams, whole and with holes."""
-    script = Path(__file__).with_name("river_votes.py")
-    told = subprocess.run([python, str(script)], capture_output=True, text=True, check=True).stdout
-    rounds: dict[str, list[dict[str, Any]]] = {}
-    for line in told.splitlines():
-        each = json.loads(line)
-        rounds.setdefault(each["stream"], []).append(each)
-    return [_stream(name, said, missing) for name, said in rounds.items() for missing in (0.0, 0.3)]
-
-
-def _stream(name: str, rounds: Sequence[dict[str, Any]], missing: float) -> dict[str, Any]:
-    chance, ledger, right, models = random.Random(name), Ledger(), 0, len(rounds[0]["votes"])
-    won = dict.fromkeys(rounds[0]["votes"], 0)
-    for number, each in enumerate(rounds):
-        votes = [
-            Vote(model=model, status="ok", distribution=said)
-            if chance.random() >= missing
-            else Vote(model=model, status="timeout")
-            for model, said in each["votes"].items()
-        ]
-        if not any(vote.status == "ok" for vote in votes):
-            continue
-        question = Question(("all",), {}, now=float(number), decisions=tuple(each["classes"]))
-        record = _decided(ledger, Asked(question, votes, 0.0, each["outcome"], 0.0), number)
-        likely = max(record["distribution"], key=record["distribution"].__getitem__)
-        right += likely == each["outcome"]
-        for model, said in each["votes"].items():
-            won[model] += max(said, key=said.__getitem__) == each["outcome"]
-        ledger.apply(record, each["outcome"])
-    found = ledger.regrets.report()
-    return {
-        "stream": name,
-        "missing": missing,
-        "rounds": found["outcomes"],
-        "accuracy": right / found["outcomes"],
-        "accuracy_of": {model: count / len(rounds) for model, count in won.items()},
-        "limit": math.log(models + 2),
-        **_undelayed(ledger),
-    }
-
-
-def _shown_stream(told: dict[str, Any]) -> str:
-    alone = ", ".join(f"{name} {share:.3f}" for name, share in told["accuracy_of"].items())
-    return (
-        f"{told['stream']}, {told['missing']:.0%} of votes missing: regret {told['regret']:.2f}, "
-        f"bound {told['value']:.2f}, ln(N+2) {told['limit']:.2f}; mean Brier {told['loss']:.4f}\n"
-        f"  right {told['accuracy']:.3f}; alone: {alone}"
-    )
 
 
 def _undelayed(ledger: Ledger) -> dict[str, Any]:
@@ -272,6 +226,12 @@ def shown(told: dict[str, Any]) -> str:
         f"  cost        {told['us_per_decision']:.0f} us a decision, "
         f"{told['us_per_outcome']:.0f} us an outcome",
     ]
+    for name, each in told["voices"].items():
+        lost = each["regret"]
+        rows.append(
+            f"    {name:14} Brier {each['loss']:.4f}"
+            + (f"  the consensus lost to it by {lost:.2f}" if lost > 0 else "")
+        )
     for target, each in told["coverage"].items():
         right = each["right_when_acting"]
         rows.append(
@@ -285,6 +245,21 @@ def shown(told: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
+def _undelayed_streams(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Play and print them."""
+    results: list[dict[str, Any]] = []
+    for source in (river(args.river) if args.river else (), markets(args.data, args.limit)):
+        for stream in source:
+            for missing in MISSING:
+                results.append(undelayed.play(stream, missing))
+                if not args.json:
+                    print(undelayed.shown(results[-1]), flush=True)
+    if not args.json:
+        good = sum(map(undelayed.kept, results))
+        print(f"regret at most ln(N+2): {good} of {len(results)} streams, at every moment of each")
+    return results
+
+
 def main() -> None:
     """Entry of the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -294,11 +269,7 @@ def main() -> None:
     parser.add_argument("--river", metavar="PYTHON", default="")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    results, panels = [], []
-    for each in streams(args.river) if args.river else ():
-        results.append(each)
-        if not args.json:
-            print(_shown_stream(each), flush=True)
+    results, panels = _undelayed_streams(args), []
     for market in MARKETS:
         path = args.data / "normalized" / f"{market.file}.ndjson.gz"
         if not path.exists():

@@ -136,9 +136,8 @@ def test_outcomes_shift_the_weights_of_the_next_decision() -> None:
     bridge = Bridge([sure("up", 1.0), sure("down", -1.2)], {"up": ModelSettings(weight=0.5)})
     first = decide(bridge).record("d1", term=1)
     assert first["final_decision"] == "sell"
-    assert [vote["weight"] for vote in first["votes"]] == pytest.approx(
-        [4 / 9, 5 / 9]
-    )  # two virtual experts
+    up = (1 + 1 / 3 + 0.5 / 2) / 3.5  # its own, and its part of the two virtual experts'
+    assert [vote["weight"] for vote in first["votes"]] == pytest.approx([up, 1 - up])
     for number in range(5):
         bridge.ledger.apply({**first, "decision_id": f"n{number}"}, "buy")
     second = decide(bridge).record("d2", term=1)
