@@ -132,7 +132,12 @@ class Backoff:
 
     def _level(self, symbol: str) -> Level:
         found = self.symbols.get(symbol)
-        return Level(_even) if found is None else found
+        return symbol_level() if found is None else found
+
+
+def symbol_level() -> Level:
+    """The game of a symbol as it begins: all alike."""
+    return Level(_even)
 
 
 def _even(name: str) -> float:

@@ -59,7 +59,7 @@ def prediction_set(distribution: Distribution, threshold: float) -> list[str]:
     return [name for name, p in distribution.items() if name == final or 1.0 - p <= threshold]
 
 
-class _Tracker:
+class Tracker:
     """The level of one target, and how it went."""
 
     def __init__(self, target: float) -> None:
@@ -114,7 +114,7 @@ class Conformal:
     def __init__(self) -> None:
         self._newest: deque[float] = deque()
         self._sorted: list[float] = []
-        self._trackers: dict[float, _Tracker] = {}
+        self._trackers: dict[float, Tracker] = {}
 
     def cover(self, target: float) -> Cover | None:
         """The threshold for the next decision; None while too little is known to state one."""
@@ -141,7 +141,7 @@ class Conformal:
         bisect.insort(self._sorted, score)
         if given is not None:
             target, names = given
-            self._trackers.setdefault(target, _Tracker(target)).learn(names, outcome, at)
+            self._trackers.setdefault(target, Tracker(target)).learn(names, outcome, at)
 
     def as_list(self) -> list[dict[str, Any]]:
         """Every target that was stated: level, coverage reached, and coverage over time."""

@@ -58,16 +58,16 @@ class Ledger:
         self.conformal = Conformal()
         self.consensus = Calibration()  # of the decisions themselves
         self.scores: dict[str, Score] = {}
-        self._judged: dict[str, str] = {}
+        self.judged: dict[str, str] = {}  # what each decision was judged by, in order
 
     @property
     def outcomes(self) -> int:
         """How many decisions have been judged."""
-        return len(self._judged)
+        return len(self.judged)
 
     def outcome_of(self, decision_id: str) -> str | None:
         """Return the outcome a decision was judged by, or None."""
-        return self._judged.get(decision_id)
+        return self.judged.get(decision_id)
 
     def weight(self, model: str) -> float:
         """Learned weight of a model over all symbols; it begins at 1."""
@@ -129,14 +129,14 @@ class Ledger:
         decision_id = record.get("decision_id")
         if not isinstance(decision_id, str) or outcome not in decisions_of(record):
             raise InvalidRecord(f"cannot judge decision {decision_id!r} by outcome {outcome!r}")
-        if decision_id in self._judged:
+        if decision_id in self.judged:
             return
         votes, late = votes_of(record), votes_of(record, "late_votes")
         self._weigh(record, votes, late, outcome)
         for vote in [*votes, *late]:
             if vote.status == "ok" and vote.distribution is not None:
                 self._score(vote.model, vote.distribution, outcome)
-        self._judged[decision_id] = outcome
+        self.judged[decision_id] = outcome
 
     def _weigh(
         self, record: Mapping[str, Any], votes: list[Vote], late: list[Vote], outcome: str

@@ -39,8 +39,10 @@ class StateStore(Protocol):
     def delete(self, kind: str, key: str) -> bool:
         """Remove the value; False if there was none."""
 
-    def list(self, kind: str, *, limit: int, newest_first: bool = True) -> list[Versioned]:
-        """Up to `limit` values in the order of their last writes."""
+    def list(
+        self, kind: str, *, limit: int, newest_first: bool = True, skip: int = 0
+    ) -> list[Versioned]:
+        """Up to `limit` values in the order of their last writes, without the first `skip`."""
 
     def prune(self, kind: str, *, keep_newest: int) -> int:
         """Remove all but the last written values and return how many are gone."""

@@ -31,8 +31,9 @@ from context.search import latest, search
 from server.agent import answers
 from server.agent.chain import saved_head
 from server.agent.context_calls import body_json
+from server.agent.learned import OUTCOME
 from server.agent.node import Node
-from server.agent.outcomes import DECISION, LATE, OUTCOME, late_votes, learn, weights
+from server.agent.outcomes import DECISION, LATE, late_votes, learn, weights
 from server.ipc import Answer, Request
 
 LEAST_S = 0.005  # for models in this process, however long the packing took

@@ -28,6 +28,7 @@ from context.tensor_registry import Registry
 from context.types import Types
 from nodes.leadership import Leadership
 from server.agent.chain import Chain
+from server.agent.learned import LEARNED, Learned
 from server.agent.metrics import AgentMetrics
 from server.agent.questions import Questions
 from server.agent.tickets import Tickets
@@ -99,6 +100,9 @@ class Node:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.chain = Chain(self)
         self.questions = Questions(self)
+        self.learned = Learned(
+            self.settings.data_dir / LEARNED, self.state, code=self.code, epoch=self.log.epoch
+        )
         # Offsets: of the newest item written here, and of the newest one that is no chain entry.
         self.newest_written = self.newest_told = self.snapshot().newest
         self.committer = Committer(
@@ -214,6 +218,7 @@ class Node:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.committer.stop()
+        await asyncio.to_thread(self.learned.settle)
         await asyncio.to_thread(self.sealer.stop)
         self._scans.shutdown(cancel_futures=True)
         self._loads.shutdown(cancel_futures=True)

@@ -20,12 +20,12 @@ from context.errors import ContextError
 from context.filter import Filter
 from context.query import Selection
 from context.search import read_on
+from server.agent.learned import OUTCOME
 from server.agent.node import Node
 
 log = logging.getLogger(__name__)
-DECISION, OUTCOME, LATE = "ai_decision", "ai_outcome", "late_votes"
+DECISION, LATE = "ai_decision", "late_votes"
 JUDGE, CURSOR = "judge", "after"  # in the state store: where the judge begins
-MAX_OUTCOMES = 10_000_000
 STEP_ITEMS, STEP_BYTES, STEP_SCAN_BYTES = 2000, 2 << 20, 4 << 20  # some 10 ms
 AGAIN_S, PAUSE_S, SAVE_EVERY_S = 1.0, 0.05, 60.0
 _DECISIONS = Selection(Filter(types=frozenset({DECISION})))
@@ -44,6 +44,7 @@ async def learn(node: Node, event: dict[str, Any]) -> bool:
         await asyncio.to_thread(node.state.put, OUTCOME, decision_id, stored, now=time.time())
         before = weights(node, event)
         ledger.apply(event, event["outcome"])
+        node.learned.note(ledger, decision_id, stored)
         told = {"weights_before": before, "weights_after": weights(node, event)}
         await node.chain.append(OUTCOME, event | told)  # nothing is learned from it
     return True
@@ -62,15 +63,15 @@ def late_votes(node: Node, decision_id: str) -> list[dict[str, Any]]:
 
 
 def recall_outcomes(node: Node) -> None:
-    """Fold every outcome ever told, in order, into the ledger (at the start)."""
-    for stored in node.state.list(OUTCOME, limit=MAX_OUTCOMES, newest_first=False):
-        recall_outcome(node, stored.value)
+    """Know what every outcome ever told has taught (at the start)."""
+    node.bridge.ledger = node.learned.recall()
 
 
-def recall_outcome(node: Node, stored: bytes) -> None:
+def recall_outcome(node: Node, decision_id: str, stored: bytes) -> None:
     """Learn from an outcome that another node judged; a repeat changes nothing."""
     event = msgspec.json.decode(stored)
     node.bridge.ledger.apply(event, event["outcome"])
+    node.learned.note(node.bridge.ledger, decision_id, stored)
 
 
 class Judging:

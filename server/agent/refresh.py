@@ -9,7 +9,7 @@ import logging
 
 import msgspec
 
-from server.agent import model_calls, outcomes
+from server.agent import learned, model_calls, outcomes
 from server.agent.node import Node
 from shared_storage.changes import Change, Delete, Put
 
@@ -28,8 +28,8 @@ def refresh(node: Node, change: Change) -> None:
                 model_calls.recall_model(node, name)
             case Delete(model_calls.SPEC, name):
                 model_calls.forget_model(node, name)
-            case Put(outcomes.OUTCOME, _, _, value):
-                outcomes.recall_outcome(node, value)
+            case Put(learned.OUTCOME, decision_id, _, value):
+                outcomes.recall_outcome(node, decision_id, value)
     except Exception:  # the state is right; what is in memory is set right by the next start
         log.exception(
             "a change of the state was not taken in", extra={"change": repr(change)[:200]}

@@ -39,12 +39,14 @@ class MemoryStateStore:
         with self._lock:
             return self._kinds.get(kind, {}).pop(key, None) is not None
 
-    def list(self, kind: str, *, limit: int, newest_first: bool = True) -> builtins.list[Versioned]:
-        """Up to `limit` values in the order of their last writes."""
+    def list(
+        self, kind: str, *, limit: int, newest_first: bool = True, skip: int = 0
+    ) -> builtins.list[Versioned]:
+        """Up to `limit` values in the order of their last writes, without the first `skip`."""
         with self._lock:
             values = self._kinds.get(kind, {}).values()
             ordered = reversed(values) if newest_first else iter(values)
-            return [*itertools.islice(ordered, limit)]
+            return [*itertools.islice(ordered, skip, skip + limit)]
 
     def prune(self, kind: str, *, keep_newest: int) -> int:
         """Remove all but the last written values and return how many are gone."""

@@ -81,11 +81,14 @@ class SqliteStateStore:
         with self._lock, self._db.atomic():
             return self._remove("kind = ? AND key = ?", (kind, key)) > 0
 
-    def list(self, kind: str, *, limit: int, newest_first: bool = True) -> builtins.list[Versioned]:
-        """Up to `limit` values in the order of their last writes."""
+    def list(
+        self, kind: str, *, limit: int, newest_first: bool = True, skip: int = 0
+    ) -> builtins.list[Versioned]:
+        """Up to `limit` values in the order of their last writes, without the first `skip`."""
         order = "DESC" if newest_first else "ASC"
         with self._lock:
-            return self._rows(f"kind = ? ORDER BY written {order} LIMIT ?", (kind, limit))
+            where = f"kind = ? ORDER BY written {order} LIMIT ? OFFSET ?"
+            return self._rows(where, (kind, limit, skip))
 
     def prune(self, kind: str, *, keep_newest: int) -> int:
         """Remove all but the last written values and return how many are gone."""

@@ -105,9 +105,11 @@ class ReplicatedState:
         """Remove the value; False if there was none."""
         return self._append(lambda: Delete(kind, key) if self._copy.get(kind, key) else None)
 
-    def list(self, kind: str, *, limit: int, newest_first: bool = True) -> builtins.list[Versioned]:
-        """Up to `limit` values of this node's copy, in the order of their last writes."""
-        return self._copy.list(kind, limit=limit, newest_first=newest_first)
+    def list(
+        self, kind: str, *, limit: int, newest_first: bool = True, skip: int = 0
+    ) -> builtins.list[Versioned]:
+        """Up to `limit` values of this node's copy; see `shared_storage.ports.StateStore`."""
+        return self._copy.list(kind, limit=limit, newest_first=newest_first, skip=skip)
 
     def prune(self, kind: str, *, keep_newest: int) -> int:
         """Remove all but the last written values and return how many are gone."""

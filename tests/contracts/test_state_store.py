@@ -78,6 +78,9 @@ def test_lists_in_the_order_of_writes_not_of_clocks(store: StateStore) -> None:
         store.put("contexts", key, b"", now=now)
     assert keys(store.list("contexts", limit=10)) == ["a", "c", "b"]
     assert keys(store.list("contexts", limit=2, newest_first=False)) == ["b", "c"]
+    assert keys(store.list("contexts", limit=2, newest_first=False, skip=1)) == ["c", "a"]
+    assert keys(store.list("contexts", limit=9, skip=2)) == ["b"]
+    assert store.list("contexts", limit=9, skip=3) == []
     assert store.list("contexts", limit=0) == []
     assert store.list("other", limit=1) == []
 
