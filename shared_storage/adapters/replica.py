@@ -34,8 +34,7 @@ MAX_TRIES = 5
 _NOTE_EVERY = 256  # messages
 _TAIL_S = 5.0
 _PAUSE_S = 0.005
-_SEND_S = 5.0  # for an answer, over all tries
-_AGAIN_S = 0.05
+_LONGEST_PAUSE_S = 0.05
 
 
 class Applier(Protocol):
@@ -65,6 +64,7 @@ class Replica:
         self._appliers = appliers
         self.applied = min(each.applied for each in appliers.values())
         self.leads: Callable[[int], bool] = lambda term: True
+        self.send_s = 5.0  # for an answer, over all tries
         self._in_doubt = True  # until the tail was seen
         self._since_note = 0
 
@@ -147,7 +147,7 @@ class Replica:
         It is sent again where no answer comes: each try names the same place, so at most one of
         them is taken. Raises StreamDown, OutcomeUnknown.
         """
-        deadline, doubt = time.monotonic() + _SEND_S, None
+        deadline, pause_s, doubt = time.monotonic() + self.send_s, _PAUSE_S, None
         while True:
             try:
                 return self.stream.append(data, expected=self.applied)
@@ -160,7 +160,8 @@ class Replica:
                 if time.monotonic() >= deadline:
                     self._in_doubt = True
                     raise doubt from exc
-            time.sleep(_AGAIN_S)
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _to_tail(self, ours: bytes | None = None) -> bool:
         """Apply everything that is in the stream now; whether `ours` was the first of it.

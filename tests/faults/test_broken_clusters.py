@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import Cluster, cluster
-from tests.faults.checker import violations
+from tests.faults.checker import History, violations
 from tests.faults.cluster_storm import late_writes, run
 from tests.faults.node import broken
 from tests.faults.storm import leaky_client
@@ -15,7 +16,7 @@ from tests.faults.storm import leaky_client
 pytestmark = leaky_client
 
 
-TIMES = 5  # whether a leader that wakes up writes first or hears first is chance
+MOST = 8  # whether a leader that wakes up writes first or hears first is chance
 
 
 def kill_while_writing(three: Cluster) -> list[str]:
@@ -23,19 +24,26 @@ def kill_while_writing(three: Cluster) -> list[str]:
 
 
 def late_alone(three: Cluster) -> list[str]:
-    return violations(late_writes(three, TIMES, between=False))
+    return until_found(lambda: late_writes(three, 3, between=False))
 
 
 def late_behind_another(three: Cluster) -> list[str]:
-    return violations(late_writes(three, TIMES, between=True))
+    return until_found(lambda: late_writes(three, 3, between=True))
+
+
+def until_found(play: Callable[[], History]) -> list[str]:
+    return next(filter(None, (violations(play()) for _ in range(MOST))), [])
 
 
 @pytest.mark.parametrize(
     ("build", "scenario", "words"),
     [
-        ("no_fence", late_alone, "has begun"),
+        pytest.param("no_fence", late_alone, "has begun", marks=pytest.mark.slow),
         ("no_expected_sequence", late_behind_another, "is lost: acknowledged"),
-        ("acknowledge_before_the_engine", kill_while_writing, "items, others"),
+        pytest.param(
+            *("acknowledge_before_the_engine", kill_while_writing, "items, others"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_broken_build_is_reported(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import time
@@ -9,14 +10,23 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
 
+from nodes.adapters.lease_nats import BUCKET as LEASE
+from nodes.adapters.nats_client import connect
+from nodes.engine import Address
+from server.agent.replication import STREAM
+from shared_storage.adapters.cluster_meta import BUCKET as META
 from tests.cluster import Cluster, cluster
+from tests.engines import SECRET
 from tests.faults.node import broken
 from tests.node_process import NodeProcess, wait_for
 
 LATEST = "/api/context/latest"
 BODY = 1000  # items
 REBUILD_S = 300.0
+STREAMS = STREAM, f"KV_{LEASE}", f"KV_{META}"
 
 
 def body(first: int, count: int = BODY) -> bytes:
@@ -76,6 +86,29 @@ def follower(three: Cluster) -> tuple[NodeProcess, NodeProcess]:
     return three[first], three[(first + 1) % 3]
 
 
+async def rebuilt(three: Cluster) -> None:
+    """Wait until the engines of all nodes hold all of every stream."""
+    addresses = [Address(node.host, node.port) for node in three.nodes]
+    client = await connect(addresses, SECRET, tls=None)
+    try:
+        async with asyncio.timeout(REBUILD_S):
+            for name in STREAMS:
+                while not await _is_whole(client, name):
+                    await asyncio.sleep(0.05)
+    finally:
+        await client.close()
+
+
+async def _is_whole(client: Client, name: str) -> bool:
+    """Whether a stream has a leader, and both its followers have everything."""
+    try:
+        cluster = (await client.jetstream().stream_info(name)).cluster
+    except (TimeoutError, NatsError):
+        return False  # it has no leader now
+    replicas = (cluster and cluster.replicas) or []
+    return len(replicas) == 2 and all(each.current for each in replicas)
+
+
 def absence(three: Cluster, count: int, env: Mapping[str, str] | None = None) -> None:
     leader, away = follower(three)
     fill(leader, 0, BODY)
@@ -111,6 +144,7 @@ def test_a_wiped_node_is_rebuilt_and_counts_again(tmp_path: Path) -> None:
         wiped.start()
         catch_up(wiped, 20 * BODY - 1)
         same_everywhere(three, [0, 10 * BODY, 20 * BODY - 1])
+        asyncio.run(rebuilt(three))
         # Its engine holds everything again: with it and one other the cluster goes on.
         number, gone = three.nodes.index(wiped), three.nodes.index(leader)
         term = three.told(number)["term"]

@@ -36,6 +36,7 @@ class Node:
         self.items.on_applied = self._hear
         self.heard: list[bytes] = []
         self.replica = Replica(stream, {Kind.ITEMS: self.items}, epoch=epoch, term=self.copy.term)
+        self.replica.send_s = 0.01  # enough to send a second time
         self.log = JetStreamLog(self.replica, self.items)
 
     def _hear(self, batches: Sequence[Batch]) -> None:

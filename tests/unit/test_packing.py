@@ -183,7 +183,7 @@ def test_a_stable_text_only_grows_but_for_few_steps(
 ) -> None:
     history = [
         market(n, prices[n % len(prices)]) if n % 3 else market(n, 1, type="quote")
-        for n in range(6 * 64)
+        for n in range(3 * 64)
     ]
     limit, quota = request_.limit, min((request_.quotas or {}).values(), default=request_.limit)
     moved, former, shown = 0, "", 0
