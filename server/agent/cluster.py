@@ -9,6 +9,7 @@ from nodes.capabilities import WEIGHTS, score_parts, total
 from nodes.heartbeat import Heartbeat
 from nodes.leadership import Peer
 from server.agent.node import Node
+from server.agent.trading_brokers import reachable
 from server.config import Settings
 
 MEASURE_S = 5.0
@@ -22,6 +23,7 @@ async def measure(node: Node, probe: CapabilityProbe) -> None:
         if latency_ms is not None:
             measured["peer_latency_ms"] = latency_ms
         measured["models"] = node.bridge.names()
+        measured["trading_systems"] = reachable(node.settings)
         node.capabilities = measured
         await asyncio.sleep(MEASURE_S)
 

@@ -8,6 +8,7 @@ live:binance:USDT        an exchange, with real money
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 from ai_bridge.adapters.broker_ccxt import CcxtBroker, CcxtConfig
 from ai_bridge.trading.entries import Start
@@ -16,6 +17,16 @@ from ai_bridge.trading.ports import Broker
 from server.agent.trading_market import Market
 from server.agent.trading_paper import PaperBroker
 from server.config import Settings
+
+
+def reachable(settings: Settings) -> list[str]:
+    """Where this node could trade: beginnings of accounts, for its capabilities."""
+    found = ["paper"]
+    if settings.trading_exchange and find_spec("ccxt"):
+        found.append(f"sandbox:{settings.trading_exchange}")
+        if settings.live_trading:
+            found.append(f"live:{settings.trading_exchange}")
+    return found
 
 
 class Brokers:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.node_process import Api, NodeProcess
+from tests.node_process import Api, NodeProcess, wait_for
 
 Json = dict[str, Any]
 SEARCH = "/api/context/search"
@@ -253,6 +253,11 @@ def test_stats_count_by_type_and_source(api: Api) -> None:
     assert {"blocks", "rates", "oldest", "subscribers"} <= after.keys()
 
 
+def own(api: Api) -> dict[str, Any]:
+    told: dict[str, Any] = api.get("/api/nodes").json()["nodes"][0]
+    return told
+
+
 def test_nodes(api: Api, node: NodeProcess) -> None:
     answer = api.get("/api/nodes").json()
     assert set(answer) == {"leader", "term", "nodes"}
@@ -263,6 +268,9 @@ def test_nodes(api: Api, node: NodeProcess) -> None:
     assert (only["id"], only["url"]) == ("alpha", node.url)
     assert (only["role"], only["state"]) == ("leader", "alive")
     assert only["heartbeat_age_s"] < 5
+    wait_for(lambda: own(api)["capabilities"].get("trading_systems") == ["paper"], "a measurement")
+    assert {"cores", "memory_bytes", "models"} <= own(api)["capabilities"].keys()
+    assert own(api)["score_parts"]["trading"] == 0.25
     assert api.get("/api/nodes/self").json()["id"] == "alpha"
     assert api.post("/api/nodes/alpha/lead").json()["leader"] == "alpha"
     assert api.post("/api/nodes/other/lead").status_code == 404
