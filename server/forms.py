@@ -15,6 +15,15 @@ FRAME_BYTES = 1 << 16  # of items in a frame, unless one alone is larger
 Items = Sequence[tuple[int, bytes]]  # offset, item JSON
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a transport sends at once, the offset that it reaches, and how many frames it is."""
+
+    data: Any
+    reaches: int
+    count: int = 1
+
+
 class Form(Protocol):
     """How one transport writes. Equal and hashable by what it writes."""
 
@@ -23,6 +32,22 @@ class Form(Protocol):
 
     def gap(self, gap: Gap) -> Any:
         """A frame that tells of a gap."""
+
+    def joined(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+        """Runs of frames that go out in one write, so that one call of the kernel carries many."""
+
+
+def joined(frames: Sequence[Frame]) -> list[Frame]:
+    """Frames of bytes in runs of a bounded size."""
+    runs: list[list[Frame]] = []
+    size = 0
+    for each in frames:
+        if not runs or size + len(each.data) > FRAME_BYTES:
+            runs.append([])
+            size = 0
+        runs[-1].append(each)
+        size += len(each.data)
+    return [Frame(b"".join([each.data for each in run]), run[-1].reaches, len(run)) for run in runs]
 
 
 def pieces(items: Items) -> Iterator[Items]:
@@ -67,6 +92,10 @@ class EventStream:
             msgspec.json.encode(told(gap)),
         )
 
+    def joined(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+        """Runs of events."""
+        return joined(frames)
+
 
 @dataclass(frozen=True, slots=True)
 class SocketIo:
@@ -87,6 +116,10 @@ class SocketIo:
         """A `gap` event."""
         event = ["gap", {"subscription": self.subscription, **told(gap)}]
         return frame(b"42" + msgspec.json.encode(event))
+
+    def joined(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+        """Runs of WebSocket frames: each is a message of its own all the same."""
+        return joined(frames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +142,7 @@ class Emitted:
     def gap(self, gap: Gap) -> tuple[str, dict[str, Any]]:
         """A `gap` event."""
         return "gap", {"subscription": self.subscription, **told(gap)}
+
+    def joined(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+        """Each by itself: python-socketio writes them."""
+        return frames

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from context.request import LiveRequest
 from server import runtime
 from server.connections import PARTLY
-from server.forms import Form, pieces
+from server.forms import FRAME_BYTES, Form, Frame, pieces
 from server.live import Gap, Place, Reader
 
 
@@ -115,14 +115,11 @@ class Group:
         """Send what is new to the members; returns who has left, and who may try to come in."""
         done = Advance([], [])
         while True:
-            found, reached = self.reader.after(self._reached, until, merge=merge)
-            if found is None:
+            frames, reached = self._new(until, merge=merge)
+            if reached == self._reached:
                 break
-            if isinstance(found, Gap):
-                self._send(self.form.gap(found), reached, done, breathe)
-            else:
-                for piece in pieces(found.items):
-                    self._send(self.form.items(piece, 0), piece[-1][0], done, breathe)
+            for frame in self.form.joined(frames):
+                self._send(frame, done, breathe)
             self._reached = reached
             with self._lock:
                 self.offset = reached
@@ -130,14 +127,31 @@ class Group:
             done.arriving, self._parked = self._parked, []
         return done
 
-    def _send(self, frame: Any, reaches: int, done: Advance, breathe: Callable[[], None]) -> None:
+    def _new(self, until: int, *, merge: bool) -> tuple[list[Frame], int]:
+        """Frames of what is there already, as much as one write may hold, and how far they go."""
+        frames: list[Frame] = []
+        size, reached = 0, self._reached
+        while size < FRAME_BYTES:
+            found, at = self.reader.after(reached, until, merge=merge)
+            if found is None:
+                break
+            reached = at
+            if isinstance(found, Gap):
+                frames.append(Frame(self.form.gap(found), at))
+                break
+            for piece in pieces(found.items):
+                frames.append(Frame(self.form.items(piece, 0), piece[-1][0]))
+                size += sum(len(item) for _, item in piece)
+        return frames, reached
+
+    def _send(self, frame: Frame, done: Advance, breathe: Callable[[], None]) -> None:
         with self._lock:
             self._sending, members = True, list(self._members)
         left = []
         for number, follower in enumerate(members, 1):
-            taken = follower.offer(frame)
+            taken = follower.offer(frame.data)
             if taken:
-                left.append((follower, reaches if taken == PARTLY else self.offset))
+                left.append((follower, frame.reaches if taken == PARTLY else self.offset))
             if not number % 256:
                 breathe()
         with self._lock:
@@ -145,8 +159,8 @@ class Group:
                 if self._members.pop(follower, self) is None:
                     follower.offset = offset
                     done.left.append(follower)
-            self.offset, self._sending = reaches, False
-        done.sent += len(members) - len(left)
+            self.offset, self._sending = frame.reaches, False
+        done.sent += frame.count * (len(members) - len(left))
 
 
 @dataclass
