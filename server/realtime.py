@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
-from flask import request
 from flask_socketio import SocketIO
 
 from context.errors import InvalidRequest
@@ -93,10 +92,11 @@ class Realtime:
         self._passing = passing
         self._subscriptions: dict[str, dict[str, tuple[Follower, LiveRequest]]] = {}
         self._asked: dict[str, int] = {}  # how many subscriptions a connection has ever asked for
+        # With python-socketio itself: Flask-SocketIO would make a request context for each event.
         for name in ("subscribe", "unsubscribe", "ingest", "search", "decide"):
-            socketio.on_event(name, _acknowledged(getattr(self, f"_{name}")))
-        socketio.on_event("connect", self._connect)
-        socketio.on_event("disconnect", self._disconnect)
+            socketio.server.on(name, _acknowledged(getattr(self, f"_{name}")))
+        socketio.server.on("connect", self._connect)
+        socketio.server.on("disconnect", self._disconnect)
         feed.on_batch(self._announce)
 
     def upgraded(self, engine_sid: str) -> None:
@@ -106,17 +106,17 @@ class Realtime:
             if not asked.ack:
                 self._fanout.move(follower, self._home(sid, name, asked))
 
-    def _connect(self, auth: Any = None) -> None:
-        self._subscriptions[_sid()], self._asked[_sid()] = {}, 0
-        self._io.emit("leader", _leader(self._passing.led), to=_sid())
+    def _connect(self, sid: str, *_: Any) -> None:
+        self._subscriptions[sid], self._asked[sid] = {}, 0
+        self._io.emit("leader", _leader(self._passing.led), to=sid)
 
-    def _disconnect(self, *_: Any) -> None:
-        self._asked.pop(_sid(), None)
-        for follower, _asked in self._subscriptions.pop(_sid(), {}).values():
+    def _disconnect(self, sid: str, *_: Any) -> None:
+        self._asked.pop(sid, None)
+        for follower, _asked in self._subscriptions.pop(sid, {}).values():
             self._fanout.leave(follower)
 
-    def _subscribe(self, asked: Any = None) -> dict[str, Any]:
-        sid, wish = _sid(), parse_live(_object(asked or {}))
+    def _subscribe(self, sid: str, asked: Any = None) -> dict[str, Any]:
+        wish = parse_live(_object(asked or {}))
         mine = self._subscriptions[sid]
         if len(mine) >= MAX_SUBSCRIPTIONS:
             raise InvalidRequest(f"a connection may hold {MAX_SUBSCRIPTIONS} subscriptions")
@@ -139,30 +139,32 @@ class Realtime:
         form = Emitted(self._feed.epoch, name)
         return Home(asked, form, Emitter(self._io, engine, sid, self._fanout, ack=asked.ack))
 
-    def _unsubscribe(self, asked: Any = None) -> dict[str, Any]:
+    def _unsubscribe(self, sid: str, asked: Any = None) -> dict[str, Any]:
         name = _object(asked).get("subscription")
-        mine = self._subscriptions[_sid()].pop(str(name), None)
+        mine = self._subscriptions[sid].pop(str(name), None)
         if mine is None:
             raise InvalidRequest(f"there is no subscription {str(name)[:40]!r} here")
         self._fanout.leave(mine[0])
         return {"subscription": name}
 
-    def _ingest(self, asked: Any = None) -> dict[str, Any]:
-        return self._at_leader("ingest", "/api/context/ingest", msgspec.json.encode(asked))
+    def _ingest(self, sid: str, asked: Any = None) -> dict[str, Any]:
+        return self._at_leader(sid, "ingest", "/api/context/ingest", msgspec.json.encode(asked))
 
-    def _search(self, asked: Any = None) -> dict[str, Any]:
+    def _search(self, sid: str, asked: Any = None) -> dict[str, Any]:
         answer: dict[str, Any] = self._agent.json("search", {}, msgspec.json.encode(asked or {}))
         return answer
 
-    def _decide(self, asked: Any = None) -> dict[str, Any]:
-        return self._at_leader("decide", "/api/context/ai/decide", msgspec.json.encode(asked or {}))
+    def _decide(self, sid: str, asked: Any = None) -> dict[str, Any]:
+        body = msgspec.json.encode(asked or {})
+        return self._at_leader(sid, "decide", "/api/context/ai/decide", body)
 
-    def _at_leader(self, name: str, path: str, body: bytes) -> dict[str, Any]:
+    def _at_leader(self, sid: str, name: str, path: str, body: bytes) -> dict[str, Any]:
         """The answer of whoever leads to what REST calls `path`."""
-        params = {"content_type": "application/json", "caller": request.remote_addr or ""}
+        environ = self._io.server.get_environ(sid) or {}  # none where it has gone meanwhile
+        params = {"content_type": "application/json", "caller": environ.get("REMOTE_ADDR", "")}
         headers = {"Content-Type": "application/json"}
-        if "Authorization" in request.headers:
-            headers["Authorization"] = request.headers["Authorization"]
+        if "HTTP_AUTHORIZATION" in environ:
+            headers["Authorization"] = environ["HTTP_AUTHORIZATION"]
         call = Call("POST", path, "", headers, body, params["caller"])
         answer = self._passing.reach(call, lambda: self._agent.call(name, params, body))
         document: dict[str, Any] = msgspec.json.decode(answer.body)
@@ -199,11 +201,6 @@ def _lines_with(mark: bytes, text: bytes) -> Iterator[bytes]:
         at = text.find(mark, end)
 
 
-def _sid() -> str:
-    sid: str = request.sid  # type: ignore[attr-defined]
-    return sid
-
-
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest(f"the argument must be an object, got {type(value).__name__}")
@@ -213,9 +210,9 @@ def _object(value: Any) -> dict[str, Any]:
 def _acknowledged(handler: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     """Turn a result or an error into the acknowledgement of the contract."""
 
-    def handle(*args: Any) -> dict[str, Any]:
+    def handle(sid: str, *args: Any) -> dict[str, Any]:
         try:
-            return {"ok": True, **handler(*args[:1])}
+            return {"ok": True, **handler(sid, *args[:1])}
         except CallFailed as exc:
             return {"ok": False, "problem": exc.document}
         except Exception as exc:  # every failure is an answer; the connection stays
