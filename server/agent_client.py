@@ -21,7 +21,7 @@ from server.logs import request_id
 
 MAX_CONNECTIONS = 256
 _SURELY_OPEN_S = 0.1  # an agent that is restarted takes longer
-_ANSWER_BYTES = 16 * 1024  # usual answers come in one piece
+_PIECE_BYTES = 16 * 1024  # usual answers come in one piece
 TIMEOUT_S = 75.0  # above the longest deadline that a search or decision may ask for
 
 _answer = msgspec.msgpack.Decoder(Answer).decode
@@ -57,7 +57,7 @@ class AgentClient:
             sock = self._connection()
             try:
                 sock.sendall(frame)
-                answer = _answer(_receive_answer(sock))
+                answer = _answer(_receive(sock)[0])  # nothing follows it
             except BaseException as exc:
                 sock.close()
                 if isinstance(exc, OSError):
@@ -82,13 +82,14 @@ class AgentClient:
         """Who leads, now and at every change; raises AgentUnavailable when the agent goes."""
         yield from map(_led, self._frames("leadership", {}))
 
-    def _frames(self, method: str, params: dict[str, Any]) -> Iterator[bytearray]:
+    def _frames(self, method: str, params: dict[str, Any]) -> Iterator[bytes | bytearray]:
         with contextlib.closing(self._connect()) as sock:
             sock.settimeout(None)
             sock.sendall(ipc.pack(Request(method, params)))
+            begun = b""
             while True:
                 try:
-                    payload = _receive(sock)
+                    payload, begun = _receive(sock, begun)
                 except OSError as exc:
                     raise AgentUnavailable(f"the agent's feed ended: {exc}") from exc
                 yield payload
@@ -134,24 +135,20 @@ def _still_open(sock: socket.socket) -> bool:
     return False
 
 
-def _receive(sock: socket.socket) -> bytearray:
-    """One frame of many."""
-    return _exactly(sock, ipc.length(bytes(_exactly(sock, ipc.HEADER_BYTES))))
-
-
-def _receive_answer(sock: socket.socket) -> bytes | bytearray:
-    """The frame behind which nothing follows."""
-    start = b""
-    while len(start) < ipc.HEADER_BYTES:
-        more = sock.recv(_ANSWER_BYTES)
+def _receive(sock: socket.socket, begun: bytes = b"") -> tuple[bytes | bytearray, bytes]:
+    """One frame, and what came after it already."""
+    while len(begun) < ipc.HEADER_BYTES:
+        more = sock.recv(_PIECE_BYTES)
         if not more:
             raise ConnectionResetError("connection closed")
-        start += more
-    size, begun = ipc.length(start[: ipc.HEADER_BYTES]), start[ipc.HEADER_BYTES :]
-    return begun if len(begun) == size else _exactly(sock, size, begun)
+        begun += more
+    end = ipc.HEADER_BYTES + ipc.length(begun[: ipc.HEADER_BYTES])
+    if len(begun) >= end:
+        return begun[ipc.HEADER_BYTES : end], begun[end:]
+    return _exactly(sock, end - ipc.HEADER_BYTES, begun[ipc.HEADER_BYTES :]), b""
 
 
-def _exactly(sock: socket.socket, size: int, begun: bytes = b"") -> bytearray:
+def _exactly(sock: socket.socket, size: int, begun: bytes) -> bytearray:
     buffer = bytearray(size)
     buffer[: len(begun)] = begun
     view, got = memoryview(buffer), len(begun)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +20,7 @@ from typing import Any, TextIO
 
 import msgspec
 
+_ids = random.Random()  # no secrets: the system's own chance would cost a call of the kernel each
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _COLOURS = {"DEBUG": "2", "INFO": "36", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
@@ -45,7 +46,7 @@ def request_id() -> str:
 @contextmanager
 def serving(known_id: str = "") -> Iterator[str]:
     """Give all lines logged inside one request id: the caller's, or a new one."""
-    token = _request_id.set(known_id or secrets.token_hex(8))
+    token = _request_id.set(known_id or f"{_ids.getrandbits(64):016x}")
     try:
         yield _request_id.get()
     finally:
