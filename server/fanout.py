@@ -140,7 +140,9 @@ class Fanout:
             self._round(seen, merge=longest_s > 0)
             ended = time.monotonic()
             self._metrics.rounds.observe(ended - started)
-            rested = ended + min(longest_s, ended - started)
+            # Resting where nothing waits would only make what comes next late.
+            behind = self._feed.newest > seen
+            rested = ended + min(longest_s, ended - started) if behind else ended
             time.sleep(0)
 
     def _round(self, until: int, *, merge: bool) -> None:

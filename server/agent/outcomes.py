@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 DECISION, LATE = "ai_decision", "late_votes"
 JUDGE, CURSOR = "judge", "after"  # in the state store: where the judge begins
 STEP_ITEMS, STEP_BYTES, STEP_SCAN_BYTES = 2000, 2 << 20, 4 << 20  # some 10 ms
-AGAIN_S, PAUSE_S, SAVE_EVERY_S = 1.0, 0.05, 60.0
+AGAIN_S, PAUSE_S, SAVE_EVERY_S = 1.0, 0.1, 60.0
 _DECISIONS = Selection(Filter(types=frozenset({DECISION})))
 _ALL = Selection(Filter(types=frozenset({DECISION, "trading_data"})))
 _IS_DECISION = b'{"type":"ai_decision",'

@@ -15,7 +15,7 @@ from context.search import read_on
 from server.agent.node import Node
 
 log = logging.getLogger(__name__)
-PAUSE_S = 0.02  # gathers what comes meanwhile: many items at once cost less each
+PAUSE_S = 0.1  # gathers what comes meanwhile: many items at once cost less each
 AGAIN_S = 1.0
 STEP_ITEMS, STEP_BYTES, STEP_SCAN_BYTES = 2000, 2 << 20, 4 << 20  # some 10 ms
 _WISH = Selection(Filter(types=frozenset({"tensor_math"})))
