@@ -38,7 +38,8 @@ class Producers:
     """Threads that send NDJSON bodies, each under its idempotency key, until acknowledged.
 
     Given several places (ports of this machine, or nodes) a producer goes on to the next one when
-    one does not take what it sends, or does not answer for `timeout_s`.
+    one does not take what it sends, or does not answer for `timeout_s`. After each batch a
+    producer rests for `pace_s`.
 
     After a broken connection a producer goes back one batch, as one that has crashed itself and
     starts again from its last note does: what was acknowledged before the crash is sent again.
@@ -57,6 +58,7 @@ class Producers:
         seed: int,
         mischief: Mischief | None = None,
         timeout_s: float = TIMEOUT_S,
+        pace_s: float = 0.0,
     ) -> None:
         self.acks: list[Ack] = []
         self.acked_at: list[float] = []
@@ -66,7 +68,7 @@ class Producers:
             (LOOPBACK, place) if isinstance(place, int) else (place.host, place.port)
             for place in places
         ]
-        self._timeout_s = timeout_s
+        self._timeout_s, self._pace_s = timeout_s, pace_s
         self._mischief = mischief or Mischief()
         self._todo = deque(bodies.items())
         self._acknowledged: set[str] = set()
@@ -116,6 +118,7 @@ class Producers:
                         if broke and last:
                             self._send(connection, *last, chance)
                         last = key, body
+                        time.sleep(self._pace_s)
         except Exception as exc:  # told by `wait`
             with self._changed:
                 self._error = exc
