@@ -58,6 +58,7 @@ class Seat:
     stats: ModelStats
     guard: Guard | None = None
     digest: str = ""  # of its configuration; weights that change come with the answers
+    quick: Callable[[Question], Prediction] | None = None  # `Quick.answer`, where it has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,6 @@ class _Cancelled(Exception):
 async def ask(name: str, seat: Seat, asking: Asking, permit: Permit) -> Vote:
     """One model's vote; never raises but when cancelled."""
     started = asking.clock()
-    status: Status
     try:
         if seat.guard is None:
             async with asyncio.timeout(seat.settings.timeout_s):
@@ -85,23 +85,42 @@ async def ask(name: str, seat: Seat, asking: Asking, permit: Permit) -> Vote:
         else:
             prediction = await _guarded(seat, seat.guard, asking, probe=permit == "probe")
         check_distribution(prediction.distribution, asking.question.decisions)
-    except Abstained as why:
-        status, reason = "abstained", why.detail
-    except ModelUnavailable as why:
-        status, reason = "unavailable", why.detail
-    except TimeoutError as late:
-        timeout = f"no answer within its timeout of {seat.settings.timeout_s:g} s"
-        status, reason = "timeout", str(late) or timeout
-    except _Cancelled as why:
-        status, reason = "error", str(why)
     except Exception as fault:  # whatever a model does wrong costs its own vote only
-        status, reason = "error", _told(fault)
-    else:
-        return _voted(name, prediction, seat, 1e3 * (asking.clock() - started))
-    latency_ms = 1e3 * (asking.clock() - started)
+        return _silent(name, fault, seat, 1e3 * (asking.clock() - started))
+    return _voted(name, prediction, seat, 1e3 * (asking.clock() - started))
+
+
+def answer(name: str, seat: Seat, quick: Callable[[Question], Prediction], asking: Asking) -> Vote:
+    """The vote of a model that answers at once; never raises."""
+    started = asking.clock()
+    try:
+        prediction = quick(asking.question)
+        check_distribution(prediction.distribution, asking.question.decisions)
+    except Exception as fault:
+        return _silent(name, fault, seat, 1e3 * (asking.clock() - started))
+    return _voted(name, prediction, seat, 1e3 * (asking.clock() - started))
+
+
+def _silent(name: str, fault: Exception, seat: Seat, latency_ms: float) -> Vote:
+    """A vote without an answer, and why."""
+    status, reason = _why(fault, seat)
     return Vote(
         model=name, status=status, latency_ms=latency_ms, reasoning=reason, digest=seat.digest
     )
+
+
+def _why(fault: Exception, seat: Seat) -> tuple[Status, str]:
+    match fault:
+        case Abstained():
+            return "abstained", fault.detail
+        case ModelUnavailable():
+            return "unavailable", fault.detail
+        case TimeoutError():
+            late = f"no answer within its timeout of {seat.settings.timeout_s:g} s"
+            return "timeout", str(fault) or late
+        case _Cancelled():
+            return "error", str(fault)
+    return "error", _told(fault)
 
 
 async def _guarded(seat: Seat, guard: Guard, asking: Asking, *, probe: bool) -> Prediction:

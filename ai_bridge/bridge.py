@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ai_bridge.asking import Asking, Clock, Guard, Seat, ask
+from ai_bridge.asking import Asking, Clock, Guard, Seat, answer, ask
 from ai_bridge.breaker import Permit
 from ai_bridge.calibration import Calibration
 from ai_bridge.conformal import DEFAULT_COVERAGE, Cover
@@ -94,7 +94,8 @@ class Bridge:
             raise ModelExists(message, [{"index": 0, "field": "name", "message": message}])
         if guard is not None:
             guard.limiter.limit = settings.concurrency
-        self._seats[model.name] = Seat(model, settings, ModelStats(), guard, digest)
+        quick = getattr(model, "answer", None) if guard is None else None
+        self._seats[model.name] = Seat(model, settings, ModelStats(), guard, digest, quick)
 
     def remove(self, name: str) -> None:
         """Ask this model no more; what was learned of it stays. Raises UnknownModel."""
@@ -251,6 +252,9 @@ class Bridge:
         started = Started(list(asked))
         now = asking.clock()
         for name, seat in asked.items():
+            if seat.quick is not None:
+                started.answered[name] = answer(name, seat, seat.quick, asking)
+                continue
             permit: Permit = "ask"
             if seat.guard is not None:
                 permit = seat.guard.breaker.permit(now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -55,3 +55,10 @@ class Model(Protocol):
         reached. May be cancelled at any await.
         """
         ...
+
+
+class Quick(Model, Protocol):
+    """A model that answers within microseconds: it is asked without a task and a clock."""
+
+    answer: Callable[[Question], Prediction]
+    """As `decide`, at once."""

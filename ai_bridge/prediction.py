@@ -12,6 +12,7 @@ from ai_bridge.errors import InvalidPrediction
 DECISIONS = ("buy", "sell", "hold")
 # Who wins a tie: doing nothing, then reducing exposure, then the rest by name.
 TIE_ORDER = ("hold", "sell", "buy")
+_RANK = {name: place for place, name in enumerate(TIE_ORDER)}
 TIE_TOLERANCE = 1e-12
 SUM_TOLERANCE = 1e-6
 _NORMAL = NormalDist()
@@ -66,8 +67,9 @@ def choose(distribution: Mapping[str, float]) -> str:
     """Return the most probable decision; ties within 1e-12 go hold, sell, buy."""
     top = max(distribution.values())
     tied = [name for name, p in distribution.items() if p >= top - TIE_TOLERANCE]
-    rank = {name: place for place, name in enumerate(TIE_ORDER)}
-    return min(tied, key=lambda name: (rank.get(name, len(rank)), name))
+    if len(tied) == 1:
+        return tied[0]
+    return min(tied, key=lambda name: (_RANK.get(name, len(_RANK)), name))
 
 
 def ordered_probit(score: float, cut: float = NEUTRAL_CUT) -> dict[str, float]:

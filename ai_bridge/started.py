@@ -18,16 +18,20 @@ class Started:
 
     asked: list[str]
     tasks: dict[str, asyncio.Task[Vote]] = field(default_factory=dict)
+    answered: dict[str, Vote] = field(default_factory=dict)  # by models that answer at once
     dead: dict[str, str] = field(default_factory=dict)
 
     async def wait(self, asking: Asking, min_votes: int | None) -> None:
         """Return when all that count have answered, enough have, or the deadline is there."""
+        if not self.tasks:
+            return
         trusted = {task for name, task in self.tasks.items() if name not in self.dead}
         one_by_one = min_votes is not None or self.dead
         mode = asyncio.FIRST_COMPLETED if one_by_one else asyncio.ALL_COMPLETED
         await asyncio.sleep(0)  # all begin: one cancelled before could not give its permit back
+        at_once = sum(vote.status == "ok" for vote in self.answered.values())
         while True:
-            ok = sum(_is_ok(task) for task in self.tasks.values())
+            ok = at_once + sum(_is_ok(task) for task in self.tasks.values())
             if min_votes is not None and ok >= min_votes:
                 return
             waiting = {task for task in trusted if not task.done()}
@@ -52,7 +56,9 @@ class Started:
             late = "not waited for: enough models had voted"
         for name in self.asked:
             task = self.tasks.get(name)
-            if task is not None and task.done():
+            if name in self.answered:
+                votes.append(self.answered[name])
+            elif task is not None and task.done():
                 votes.append(_counted(task, name))
             elif name in self.dead:
                 votes.append(Vote(model=name, status="unavailable", reasoning=self.dead[name]))

@@ -36,6 +36,10 @@ class WindowModel:
 
     async def decide(self, question: Question) -> Prediction:
         """Judge every symbol and average; raises Abstained where none can be judged."""
+        return self.answer(question)
+
+    def answer(self, question: Question) -> Prediction:
+        """As `decide`."""
         question.only(DECISIONS)
         judged: list[Prediction] = []
         refused: list[str] = []

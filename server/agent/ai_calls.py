@@ -66,7 +66,7 @@ async def decide(node: Node, request: Request) -> Answer:
         clock=time.monotonic,
     )
     record = decision.record(
-        f"d{secrets.token_hex(8)}", term=node.term, context_id=shown.packed.context_id
+        f"d{node.new_id()}", term=node.term, context_id=shown.packed.context_id
     )
     if len(asked.symbols) == 1:
         record["symbol"] = asked.symbols[0]  # so that a filter by symbol finds it

@@ -92,15 +92,7 @@ class Chain:
             while self._head is None or self._term != node.term:
                 self._term = node.term  # first: where it changes meanwhile, the head is read again
                 self._head = await node.scan(find_head, node)
-            head, lines, stored = self._head, [], []
-            for entry in group:
-                try:
-                    line, head = _sealed(node, entry, head)
-                except ContextError as wrong:  # of this entry alone: the others go on
-                    _fail(entry, wrong)
-                    continue
-                lines.append(line)
-                stored.append(entry)
+            stored, lines, head = _sealed(node, group, self._head)
             if lines:
                 self._head = None
                 await node.append(Draft(len(lines), b"\n".join([*lines, b""])))
@@ -153,11 +145,40 @@ def find_head(node: Node) -> Head:
             return newest
 
 
-def _sealed(node: Node, entry: _Entry, head: Head) -> tuple[bytes, Head]:
-    data = linked(entry.data, node.log.epoch, head.seq + 1)
-    item = make_item(entry.type, data, source=node.settings.node_id)
-    line = encode_checked([item], node.types, now=time.time()).text.rstrip(b"\n")
-    return seal(line, head)
+def _sealed(
+    node: Node, group: Sequence[_Entry], head: Head
+) -> tuple[Sequence[_Entry], list[bytes], Head]:
+    """The entries that can be stored, their lines, and the head behind them."""
+    try:
+        encoded = _encoded(node, group, head)
+    except ContextError as wrong:  # of one entry: the others go on
+        if len(group) == 1:
+            _fail(group[0], wrong)
+            return [], [], head
+        stored, lines = list[_Entry](), list[bytes]()
+        for entry in group:
+            fit, sealed, head = _sealed(node, [entry], head)
+            stored += fit
+            lines += sealed
+        return stored, lines, head
+    lines = []
+    for line in encoded:
+        sealed_line, head = seal(line, head)
+        lines.append(sealed_line)
+    return group, lines, head
+
+
+def _encoded(node: Node, group: Sequence[_Entry], head: Head) -> list[bytes]:
+    """Lines to be sealed, without newlines; raises ContextError where one entry is no item."""
+    items = [
+        make_item(
+            entry.type,
+            linked(entry.data, node.log.epoch, head.seq + 1 + n),
+            source=node.settings.node_id,
+        )
+        for n, entry in enumerate(group)
+    ]
+    return encode_checked(items, node.types, now=time.time()).text.rstrip(b"\n").split(b"\n")
 
 
 def _link(epoch: str, line: bytes) -> dict[str, Any]:

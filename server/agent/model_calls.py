@@ -12,6 +12,7 @@ import msgspec
 
 from ai_bridge.adapters.digests import digest_of
 from ai_bridge.adapters.kinds import Absent, Added, build
+from ai_bridge.adapters.model_custom import CustomModel
 from ai_bridge.asking import Guard
 from ai_bridge.errors import BridgeError, InvalidRequest, UnknownModel
 from ai_bridge.requests import ModelPatch, parse
@@ -150,7 +151,8 @@ def _built(node: Node, spec: ModelSpec, *, trusted: bool) -> Added:
 
 
 def _seat(node: Node, model: Added, settings: ModelSettings) -> None:
-    node.bridge.add(model, settings, Guard(), digest_of(model))
+    at_once = isinstance(model, CustomModel) and model.pure  # nothing to queue for, or to break
+    node.bridge.add(model, settings, None if at_once else Guard(), digest_of(model))
     node.added[model.name] = model
 
 

@@ -33,6 +33,7 @@ from server.agent.metrics import AgentMetrics
 from server.agent.questions import Questions
 from server.agent.tickets import Tickets
 from server.config import Settings
+from server.ids import Ids
 from server.semantic.client import SemanticClient
 from shared_storage.ports import BlobStore, StateStore
 
@@ -99,6 +100,7 @@ class Node:
         self.load = self._loads.submit  # reads a block ahead of the search that wants it
         self._tasks: set[asyncio.Task[Any]] = set()
         self.chain = Chain(self)
+        self.new_id = Ids()
         self.questions = Questions(self)
         self.learned = Learned(
             self.settings.data_dir / LEARNED, self.state, code=self.code, epoch=self.log.epoch

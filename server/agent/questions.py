@@ -63,8 +63,15 @@ class Questions:
 
     async def _make(self, symbols: tuple[str, ...]) -> Shown:
         node = self._node
-        wish = PackRequest(symbols=list(symbols), limit=CONTEXT_ITEMS, quotas=UNSEEN, stable=True)
         snapshot = node.snapshot()
+        types = sorted(set(node.index.stats()["types"]) - UNSEEN.keys())  # of it all, or later ones
+        wish = PackRequest(
+            context_types=types,  # so that thousands of decisions are not walked over one by one
+            symbols=list(symbols),
+            limit=CONTEXT_ITEMS,
+            quotas=UNSEEN,
+            stable=True,
+        )
         packed = await node.scan(pack_newest, node, wish, count=_about, snapshot=snapshot)
         window = {name: await node.scan(_series, node, snapshot, name) for name in symbols}
         return Shown(packed, window, snapshot.newest)

@@ -115,12 +115,11 @@ class Ledger:
         ends = tail(line)
         if ends is None or self._node.chain.mark not in line:
             return
-        data = msgspec.json.decode(line)["data"]
-        if line.startswith(_DECISION_LINE):
-            if self.decisions is not None:
-                self.decisions.append(data)
+        if line.startswith(_DECISION_LINE):  # without a session nobody follows it
+            if self.decisions is not None and self.book.session is not None:
+                self.decisions.append(msgspec.json.decode(line)["data"])
         elif ends[0] > self.book.seq:
-            self.book.apply(entry_of(data), ends[0])
+            self.book.apply(entry_of(msgspec.json.decode(line)["data"]), ends[0])
 
     def _note_holes(self, first: int, last: int) -> None:
         for lost in self._node.archive.lost_ranges():
