@@ -20,6 +20,9 @@ import os
 import time
 from functools import partial
 
+import psutil
+
+from nodes.adapters.lease_local import owner
 from server.agent_client import AgentClient, AgentUnavailable
 from server.factory import create_app
 from server.lead import Lead
@@ -64,15 +67,24 @@ def main() -> None:
 
 
 def _wait_for(agent: AgentClient) -> None:
+    """Until this node's own agent answers: another node may own the data folder already."""
     deadline = time.monotonic() + AGENT_WAIT_S
     while True:
         try:
             agent.json("as_of")
-            return
+            if _is_sibling(owner(settings.data_dir)):
+                return
         except AgentUnavailable:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.05)
+        time.sleep(0.02)
+
+
+def _is_sibling(pid: int | None) -> bool:
+    try:
+        return pid is not None and psutil.Process(pid).ppid() == os.getppid()
+    except psutil.NoSuchProcess:
+        return False
 
 
 if __name__ == "__main__":

@@ -13,6 +13,16 @@ from pathlib import Path
 from nodes.errors import DataDirInUse, DataDirUnusable, TermUnreadable
 from nodes.term import encode_term, next_term
 
+LOCK = "lock"
+
+
+def owner(data_dir: Path) -> int | None:
+    """Process id of who owned the directory last; None where nobody ever did."""
+    try:
+        return int((data_dir / LOCK).read_bytes())
+    except (OSError, ValueError):
+        return None
+
 
 class LocalLease:
     """Sole ownership of a data directory, with a term that grows at every start."""
@@ -42,7 +52,7 @@ class LocalLease:
             self._lock = None
 
     def _take_lock(self) -> None:
-        lock = os.open(self._dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = os.open(self._dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -333,9 +333,14 @@ def test_replay_stops_on_ctrl_c(node: StubNode, run: Run, tmp_path: Path) -> Non
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt_when_stored)
-    thread.start()
-    status, _, err = run("--replay", str(path), "--speed", "100")
-    thread.join()
+    # Who runs the tests in the background may have them ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        thread.start()
+        status, _, err = run("--replay", str(path), "--speed", "100")
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert status == 1
     assert "interrupted; acknowledged up to line" in err
 
