@@ -21,11 +21,12 @@ FLAGS = {
     "data": "data_dir",
     "feed": "feeds",
     "health_interval": "health_interval_s",
+    "horizon": "outcome_horizon_s",
     "nats": "nats_url",
 }
 NODE_FLAGS = (
     *("id", "host", "port", "data", "feed", "peers", "async_mode", "health_interval"),
-    *("nats", "witness", "replace", "web_workers", "live_trading"),
+    *("nats", "witness", "replace", "web_workers", "live_trading", "coverage", "horizon"),
 )
 
 

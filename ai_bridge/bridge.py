@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ai_bridge.asking import Asking, Clock, Guard, Seat, answer, ask
-from ai_bridge.breaker import Permit
+from ai_bridge.breaker import Permit, State
 from ai_bridge.calibration import Calibration
 from ai_bridge.conformal import DEFAULT_COVERAGE, Cover
 from ai_bridge.consensus import Consensus, pool
@@ -173,6 +173,15 @@ class Bridge:
         """How many questions a model takes at a time; raises UnknownModel."""
         seat = self._seat(name)
         return seat.settings.concurrency if seat.guard is not None else 1
+
+    def stats(self, name: str) -> ModelStats:
+        """What was observed of a model; raises UnknownModel."""
+        return self._seat(name).stats
+
+    def breaker_state(self, name: str) -> State | None:
+        """State of a model's circuit breaker, where it has one; raises UnknownModel."""
+        guard = self._seat(name).guard
+        return guard.breaker.state if guard is not None else None
 
     def note_late(self, vote: Vote) -> None:
         """Count a vote that came after its decision."""

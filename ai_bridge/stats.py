@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from typing import Any
 
 from ai_bridge.latency import Latencies
 from ai_bridge.votes import Vote
 
+LATENCY_MS = (1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0)
 _HEALTH = {"ok": "ok", "abstained": "ok", "timeout": "failing", "error": "failing"}
 
 
@@ -19,6 +21,7 @@ class ModelStats:
         self.late = 0
         self.latency_total_ms = 0.0
         self.newest = Latencies()
+        self.within = [0] * (len(LATENCY_MS) + 1)  # votes by latency, the last without a bound
         self.latency_last_ms: float | None = None
         self.last_status: str | None = None
         self.last_reason = ""
@@ -28,6 +31,7 @@ class ModelStats:
         self.counts[vote.status] += 1
         self.latency_total_ms += vote.latency_ms
         self.latency_last_ms = vote.latency_ms
+        self.within[bisect_left(LATENCY_MS, vote.latency_ms)] += 1
         if vote.status in ("ok", "abstained"):
             self.newest.add(vote.latency_ms)
         self.last_status = vote.status

@@ -281,7 +281,7 @@ class Client:
     # Decisions
 
     def decide(self, symbols: Sequence[str], **options: Any) -> Json:
-        """Ask the models for a decision; options: context, models, deadline_ms."""
+        """Ask the models for a decision; options: context, models, deadline_ms, coverage, ..."""
         body = {"symbols": list(symbols), **without_none(options)}
         wait_s = self.timeout_s + body.get("deadline_ms", 5000) / 1000
         return self._call("POST", "/api/context/ai/decide", json=body, timeout=wait_s)

@@ -30,6 +30,7 @@ from nodes.leadership import Leadership
 from server.agent.chain import Chain
 from server.agent.learned import LEARNED, Learned
 from server.agent.metrics import AgentMetrics
+from server.agent.model_metrics import ModelMetrics
 from server.agent.questions import Questions
 from server.agent.tickets import Tickets
 from server.config import Settings
@@ -101,6 +102,7 @@ class Node:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.chain = Chain(self)
         self.new_id = Ids()
+        self.metrics.registry.register(ModelMetrics(self.bridge))
         self.questions = Questions(self)
         self.learned = Learned(
             self.settings.data_dir / LEARNED, self.state, code=self.code, epoch=self.log.epoch

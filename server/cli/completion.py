@@ -20,7 +20,7 @@ _OPTIONS = {
     ),
     "latest": ("--type", "--source", "--symbol", "--limit"),
     "decisions": ("--symbol", "--model", "--limit"),
-    "decide": ("--deadline-ms", "--json"),
+    "decide": ("--deadline-ms", "--coverage", "--horizon", "--json"),
 }
 
 

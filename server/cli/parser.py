@@ -38,7 +38,7 @@ _ITEMS = {"type", "source", "symbol", "since", "until", "regex", "ignore_case", 
 OPTIONS = {
     "node": {
         *("id", "host", "port", "data", "config", "feed", "peers", "web_workers", "async_mode"),
-        *("health_interval", "nats", "witness", "replace", "live_trading"),
+        *("health_interval", "nats", "witness", "replace", "live_trading", "coverage", "horizon"),
     },
     "reindex": {"data", "config", "json", "progress"},
     "verify_decisions": {"data", "config", "url", "json", "progress", "head"},
@@ -50,7 +50,7 @@ OPTIONS = {
     },
     "tail": {"url", "json", "query", "after", "invert", *_ITEMS},
     "export": {"url", "json", "format", "query", "invert", *_ITEMS} - {"limit"},
-    "ai_decision": {"url", "json", "deadline_ms"},
+    "ai_decision": {"url", "json", "deadline_ms", "coverage", "horizon"},
     "replay": {"url", "json", "speed", "give_up_after"},
     "start_trading": {"url", "json", "symbol", "quote", "broker", "live_trading"},
     "stop_trading": {"url", "json"},
@@ -103,7 +103,7 @@ def build_parser(
         metavar="SEQ:HASH",
         help="an entry that was kept elsewhere and must be in the chain",
     )
-    _add_backtest(parser.add_argument_group("back-testing (with --backtest)"))
+    _add_backtest(parser.add_argument_group("judging (with --backtest, --ai-decision or --node)"))
     trading = parser.add_argument_group("trading (with --start-trading)")
     trading.add_argument("--broker", choices=("paper", "ccxt"), help="paper (default), or ccxt")
     trading.add_argument("--quote", metavar="CURRENCY", help="of the account, such as USDT")
@@ -242,7 +242,16 @@ def _add_node(group: argparse._ArgumentGroup) -> None:
 
 def _add_backtest(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--horizon", type=_number(0), metavar="SECONDS", help="after which the return counts (60)"
+        "--coverage",
+        type=_number(0),
+        metavar="SHARE",
+        help="how often what turns out right is to be in a decision's prediction set (0.9)",
+    )
+    group.add_argument(
+        "--horizon",
+        type=_number(0),
+        metavar="SECONDS",
+        help="after which the price judges: of a back-test (60), a decision, or all of a node's",
     )
     group.add_argument(
         "--every",

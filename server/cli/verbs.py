@@ -164,7 +164,12 @@ def export(client: Client, screen: Screen, args: argparse.Namespace) -> int:
 
 def decide(client: Client, screen: Screen, args: argparse.Namespace) -> int:
     """A decision with every vote."""
-    decision = client.decide(args.ai_decision, deadline_ms=args.deadline_ms)
+    decision = client.decide(
+        args.ai_decision,
+        deadline_ms=args.deadline_ms,
+        coverage=args.coverage,
+        horizon_s=args.horizon,
+    )
     screen.show(decision, render.decision_view(decision))
     return DONE
 

@@ -393,7 +393,8 @@ def test_interactive_completes_what_the_node_holds(node: StubNode) -> None:
         return [each.text for each in words.get_completions(Document(text), CompleteEvent())]
 
     assert completed("st") == ["stats", "status"]
-    assert completed("decide ") == ["A/B", "--deadline-ms", "--json"]
+    options = ["--deadline-ms", "--coverage", "--horizon", "--json"]
+    assert completed("decide ") == ["A/B", *options]
     assert completed("search x --type t") == ["trading_data"]
     assert completed("tail --symbol A") == ["A/B"]
     assert completed("latest --li") == ["--limit"]
