@@ -26,6 +26,7 @@ SYSTEM_USER = "system"  # may change which engines the cluster consists of
 ROUTE_USER = "route"
 MAX_PAYLOAD_BYTES = 8 << 20
 OLDEST_ENGINE = (2, 11)
+MOST_COPIES = 5
 _LAST_LOW_PORT = 45535
 _GIVES_UP = (b"Critical write error", b"JetStream out of resources", b"Error storing entry to WAL")
 _VERSION = re.compile(r"v?(\d{1,6})\.(\d{1,6})\.(\d{1,6})")
@@ -107,8 +108,11 @@ def own_address(
 
 
 def replicas(peers: int) -> int:
-    """How many engines keep each message: a majority of them stores it before the answer."""
-    return min(3, peers)
+    """How many engines keep each message: a majority of them stores it before the answer.
+
+    Five at most, as the engine can; four keep three, as a fourth copy would survive no more.
+    """
+    return peers if peers <= MOST_COPIES and peers % 2 else min(MOST_COPIES, max(2, peers - 1))
 
 
 def password(secret: str, purpose: str) -> str:

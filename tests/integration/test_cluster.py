@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from tests.cluster import Cluster, cluster
 from tests.faults.storm import leaky_client, send_all
@@ -61,3 +62,20 @@ def test_two_nodes_and_a_witness_survive_the_loss_of_one(tmp_path: Path) -> None
         assert ack.first_offset == 1
     finally:
         three.stop()
+
+
+@pytest.mark.slow
+def test_five_nodes_survive_the_loss_of_two(tmp_path: Path) -> None:
+    with cluster(tmp_path, 5) as five:
+        first = five.leader()
+        lost = [first, (first + 1) % 5]
+        rest = [n for n in range(5) if n not in lost]
+        acks = send_all(five[rest[0]], {"before": msgspec.json.encode(item(0)) + b"\n"})
+        for n in lost:
+            five[n].kill9()
+        assert five.leader(among=rest, above=acks[-1].term) in rest
+        acks = send_all(five[rest[0]], {"after": msgspec.json.encode(item(1)) + b"\n"})
+        assert acks[-1].first_offset == 1
+        five.start(lost)
+        for n in range(5):
+            five.has(n, 1)

@@ -94,7 +94,7 @@ def test_the_configuration_syncs_always_and_names_the_other_engines_only() -> No
 
 
 def test_three_engines_keep_each_message_however_many_there_are() -> None:
-    assert [replicas(count) for count in (1, 2, 3, 5)] == [1, 2, 3, 3]
+    assert [replicas(count) for count in range(1, 9)] == [1, 2, 3, 3, 5, 5, 5, 5]
 
 
 @pytest.mark.parametrize(
