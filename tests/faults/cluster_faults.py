@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -17,7 +18,7 @@ from tests.cluster import Cluster
 from tests.node_process import NodeProcess, wait_for
 
 AGENT, ENGINE = "server.agent", "server.engine"
-LONGEST_FREEZE_S = 6.0
+SHORTEST_FREEZE_S, LONGEST_FREEZE_S = 0.5, 30.0
 
 
 def kill_node(cluster: Cluster, chance: random.Random) -> None:
@@ -141,7 +142,8 @@ def _kill(node: NodeProcess, *, start: bool = True) -> None:
 def _freeze(pid: int, chance: random.Random) -> None:
     os.kill(pid, signal.SIGSTOP)
     try:
-        time.sleep(chance.uniform(0.5, LONGEST_FREEZE_S))
+        # As often between 0.5 and 4 s as between 4 and 30 s.
+        time.sleep(math.exp(chance.uniform(*map(math.log, (SHORTEST_FREEZE_S, LONGEST_FREEZE_S)))))
     finally:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
