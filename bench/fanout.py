@@ -1,6 +1,6 @@
 """Live delivery beside the reference Node socket.io server, with a load client written in C.
 
-    python -m bench.fanout [--sizes 100,1000,4000] [--seconds 4] [--json]
+    python -m bench.fanout [--sizes 100,1000,4000] [--seconds 4] [--stalled-seconds 20] [--json]
 
 Both servers get the same: one item of 200 bytes after another over Socket.IO, at most 8 under way,
 each to all subscribers in a frame of its own. Ours makes each durable before; Node keeps none. Then
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import requests
 
 from bench.node import ROOT, Node, running
 from bench.progress import progress
@@ -66,7 +67,9 @@ class Load:
             "secs": str(self._seconds),
         } | options
         command = [str(self._program), *(x for k, v in given.items() for x in (f"--{k}", v))]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=self._seconds + 120
+        )
         figures: dict[str, Any] = json.loads(re.sub(r"\binf\b|\bnan\b", "0", done.stdout))
         if figures["lost"] or figures["dead"]:
             raise SystemExit(f"{figures['lost']} lost, {figures['dead']} disconnected: {done}")
@@ -128,29 +131,42 @@ def idle_kb(count: int) -> float:
     return (after - before) / 1024 / count
 
 
-def stalled(load: Load, count: int, asleep: int) -> dict[str, Any]:
-    """Latency of `count` subscribers at 50 items a second, alone and beside some that never read,
-    and by how much those make the process grow.
+def stalled(folder: Path, count: int, asleep: int, seconds: float) -> dict[str, Any]:
+    """Latency of `count` subscribers at 50 items a second, for so long alone and then beside
+    `asleep` that read nothing; and by how much the process grows meanwhile.
     """
     paced = {"proto": "sio", "hello": SUBSCRIBE, "rate": "50"}
-    with running() as node:
-        process = web(node)
-        alone = load.run(node.port, process.pid, count, **paced)
-        before = process.memory_info().rss
-        sockets = []
-        for _ in range(asleep):
-            sock = socket.create_connection(("127.0.0.1", node.port))
-            sock.sendall(f"GET {STREAM} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-            sockets.append(sock)
-        beside = load.run(node.port, process.pid, count, **paced)
-        grown = process.memory_info().rss - before
+    first, load = Load(folder, 2), Load(folder, seconds)
+    with running(STALL_S="86400") as node:  # they are to stay
+        process, rows, sockets = web(node), [], []
+        first.run(node.port, process.pid, count, **paced)
+        for sleepers in (0, asleep):
+            before = process.memory_info().rss
+            sockets += [_asleep(node) for _ in range(sleepers)]
+            row = load.run(node.port, process.pid, count, **paced)
+            row["grown_mb"] = (process.memory_info().rss - before) / 2**20
+            rows.append(row)
+        behind = _behind(node)
         for sock in sockets:
             sock.close()
-    return {
-        "p99_ms_alone": alone["p99_ms"],
-        "p99_ms_beside": beside["p99_ms"],
-        "grown_mb": round(grown / 2**20, 1),
-    }
+    shown = ("p50_ms", "p99_ms", "server_cpu_us_per_delivery", "grown_mb")
+    told = {f"{name} alone, beside": [round(row[name], 1) for row in rows] for name in shown}
+    return {"seconds": seconds, "sleepers that fell behind": behind} | told
+
+
+def _asleep(node: Node) -> socket.socket:
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # else the kernel reads for it
+    sock.connect(("127.0.0.1", node.port))
+    sock.sendall(f"GET {STREAM} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    return sock
+
+
+def _behind(node: Node) -> int:
+    text = requests.get(f"{node.url}/metrics", timeout=10).text
+    return int(
+        float(re.findall(r'^context_delivery_changes_total{to="behind"} (.+)$', text, re.M)[0])
+    )
 
 
 def ours(load: Load, subscribers: int, settings: dict[str, str], **options: str) -> dict[str, Any]:
@@ -159,7 +175,7 @@ def ours(load: Load, subscribers: int, settings: dict[str, str], **options: str)
         return load.run(node.port, web(node).pid, subscribers, **options)
 
 
-def measure(sizes: list[int], seconds: float) -> dict[str, Any]:
+def measure(sizes: list[int], seconds: float, asleep_s: float) -> dict[str, Any]:
     """All figures of one run, by subscribers."""
     sio = {"proto": "sio", "hello": SUBSCRIBE}
     sse = {"proto": "sse", "path": STREAM, "pub": INGEST}
@@ -190,7 +206,7 @@ def measure(sizes: list[int], seconds: float) -> dict[str, Any]:
                 coalesced = {"pub": INGEST, "batch": "500", **sio}
                 rows["Socket.IO, coalesced"] = ours(load, count, {}, **coalesced)
                 done(1)
-            figures["stalled"] = stalled(load, 1000, 50)
+            figures["stalled"] = stalled(folder, 1000, 50, asleep_s)
             done(1)
             figures["idle_kb"] = round(idle_kb(1000), 1)
             done(1)
@@ -221,11 +237,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="100,1000,4000")
     parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--stalled-seconds", type=float, default=20)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     if not (CLIENT.exists() and shutil.which("gcc")):
         sys.exit(f"this benchmark needs gcc and {CLIENT}")
-    figures = measure([int(size) for size in args.sizes.split(",")], args.seconds)
+    sizes = [int(size) for size in args.sizes.split(",") if size]
+    figures = measure(sizes, args.seconds, args.stalled_seconds)
     print(json.dumps(figures)) if args.json else show(figures)
 
 
