@@ -106,6 +106,12 @@ class Election:
         """Whether this node may write."""
         return self.phase is Phase.LEADING
 
+    @property
+    def unheard(self) -> bool:
+        """Whether the lease is known for as long as makes a holder dead that never was heard."""
+        waited = self.members.awake_s - self._seen_at
+        return waited >= self.members.timings.dead_s
+
     def step(self, event: Event, now: float) -> list[Action]:
         """Take one event at monotonic second `now`; what to do, in order."""
         return list(self._step(event, now))
@@ -193,7 +199,7 @@ class Election:
         state, beat = self.members.state(lease.holder), self.members.beat(lease.holder)
         waited = self.members.awake_s - self._seen_at
         if state is None or beat is None:
-            return waited >= timings.dead_s
+            return self.unheard
         if state is State.DEAD:
             return not self._lives_unheard(lease)
         holds = (beat.life, beat.holding) == (lease.life, lease.reign)

@@ -112,7 +112,8 @@ class Elected:
             return None
         if lease.holder == self._peer.id:
             return self._peer if phase in (Phase.TAKING_OVER, Phase.LEADING) else None
-        if self._beats.state(lease.holder) is State.DEAD:
+        state = self._beats.state(lease.holder)
+        if state is State.DEAD or (state is None and self._election.unheard):
             return None
         return Peer(lease.holder, lease.url)
 
