@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from ai_bridge.features import NAMES
 from ai_bridge.prediction import DECISIONS
 from ai_bridge.series import Floats
 from ai_bridge.weights import brier
+from shared_storage.adapters.durable import replace_file
 
 FORMAT = "ai_bridge.learner/1"
 HIDDEN = 16
@@ -150,7 +150,7 @@ class Learner:
         tensors["buffer.features"] = torch.tensor(np.array(vectors).reshape(-1, len(NAMES)))
         tensors["buffer.classes"] = torch.tensor([outcome for _, outcome in self._buffer]).long()
         state = msgspec.json.encode(self.progress).decode()
-        _replace(self.path, save(tensors, {"format": FORMAT, "state": state}))
+        replace_file(self.path, save(tensors, {"format": FORMAT, "state": state}))
         self.saved_version = self.progress.version
 
     def _load(self) -> str:
@@ -162,7 +162,7 @@ class Learner:
             self._network.load_state_dict(network)
         except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as damage:
             aside = self.path.with_suffix(".damaged")
-            os.replace(self.path, aside)
+            self.path.replace(aside)
             self._network = _network().to(self.device)
             return f"fresh: the stored weights are damaged ({damage}), kept as {aside.name}"
         self._buffer.extend(buffer)
@@ -204,17 +204,3 @@ def _read(path: Path) -> Stored:
     buffer = list(zip(vectors.double().numpy(), map(int, outcomes.tolist()), strict=True))
     network = {name.removeprefix("network."): value for name, value in tensors.items()}
     return network, buffer, progress
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

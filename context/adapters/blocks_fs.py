@@ -26,6 +26,7 @@ from context.adapters.damaged_fs import DamagedFolder
 from context.adapters.punch import punch
 from context.errors import ContextError, NotFound, StorageFull
 from context.sealed import HEADER, DamagedBlock, Head, head_length, read_head
+from shared_storage.adapters.durable import sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -230,15 +231,6 @@ def _write(fd: int, data: bytes, at: int) -> None:
     while rest:
         written = os.pwrite(fd, rest, at)
         rest, at = rest[written:], at + written
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def storage_error(exc: OSError) -> ContextError:

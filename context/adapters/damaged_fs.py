@@ -14,6 +14,7 @@ from pathlib import Path
 
 from context.damage import unknown_head
 from context.sealed import DamagedBlock, Head, read_head
+from shared_storage.adapters.durable import sync_folder
 
 log = logging.getLogger(__name__)
 _NAME = re.compile(r"(\d{20})-(\d{20})\.block")
@@ -35,7 +36,7 @@ class DamagedFolder:
             file.flush()
             os.fsync(file.fileno())
         for folder in (self._folder, self._folder.parent):
-            _sync(folder)
+            sync_folder(folder)
         return path
 
     def delete(self, first: int, last: int) -> None:
@@ -59,11 +60,3 @@ def _head(path: Path, first: int, last: int) -> Head:
     bounds = head.bounds
     same = (bounds.first_offset, bounds.last_offset) == (first, last)
     return head if same else unknown_head(first, last)
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

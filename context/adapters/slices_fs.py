@@ -10,9 +10,10 @@ import logging
 import os
 from pathlib import Path
 
-from context.adapters.blocks_fs import storage_error, sync_folder
+from context.adapters.blocks_fs import storage_error
 from context.bitslices import ClosedGroup
 from context.sealed import DamagedBlock
+from shared_storage.adapters.durable import sync_folder
 
 log = logging.getLogger(__name__)
 _SUFFIX = ".rows"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nodes.errors import DataDirInUse, DataDirUnusable, TermUnreadable
 from nodes.term import encode_term, next_term
+from shared_storage.adapters.durable import replace_file
 
 LOCK = "lock"
 
@@ -73,20 +74,5 @@ class LocalLease:
         except TermUnreadable as exc:
             self.release()
             raise TermUnreadable(f"{path}: {exc.detail}") from exc
-        _replace(path, encode_term(term))
+        replace_file(path, encode_term(term))
         return term
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Durable or not at all: after a crash the file holds the old content or the new."""
-    draft = path.with_suffix(".new")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -10,7 +10,6 @@ and all outcomes are folded. Files in the folder: `weights`, the SHA-256 of the 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Iterator
 from hashlib import sha256
@@ -21,6 +20,7 @@ import msgspec
 from ai_bridge.errors import InvalidRecord
 from ai_bridge.ledger import Ledger
 from ai_bridge.snapshot import VERSION, Head, Piece, judged_since, ledger_of, state_of
+from shared_storage.adapters.durable import replace_file
 from shared_storage.ports import StateStore, Versioned
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class Learned:
         self._folder.mkdir(exist_ok=True)
         body, first = msgspec.msgpack.encode(judged), self.saved
         pieces = [*self._pieces, Piece(first, len(judged), sha256(body).hexdigest())]
-        self._put(_piece(first), body)
+        replace_file(self._folder / _piece(first), body)
         head = Head(
             code=self._code,
             epoch=self._epoch,
@@ -119,18 +119,8 @@ class Learned:
             state=state,
         )
         rest = msgspec.msgpack.encode(head)
-        self._put("weights", sha256(rest).digest() + rest)
+        replace_file(self._folder / "weights", sha256(rest).digest() + rest)
         self._pieces = pieces
-
-    def _put(self, name: str, body: bytes) -> None:
-        """Replace a file: after a crash it is the old or the new one."""
-        path = self._folder / name
-        fresh = path.with_suffix(".new")
-        with fresh.open("wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
 
     # --- reading ---
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from context.ranking import quotas
 from context.semantic_text import Passage
 from server.semantic.columns import Columns, Damaged
 from server.semantic.wish import Wish, name_key
+from shared_storage.adapters.durable import replace_file
 
 DIMENSIONS = 384
 TEXTS: dict[str, np.dtype[Any]] = {
@@ -167,12 +167,7 @@ class VectorStore:
         self._counts = np.bincount(self._items["text"], minlength=self.texts)
 
     def _write(self, head: Head) -> None:
-        fresh = self._folder / f"{HEAD}.new"
-        with fresh.open("wb") as file:
-            file.write(msgspec.json.encode(head))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._folder / HEAD)
+        replace_file(self._folder / HEAD, msgspec.json.encode(head))
         self._head = head
 
     def _sweep(self) -> None:

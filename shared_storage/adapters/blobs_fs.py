@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from shared_storage.adapters.durable import sync_folder
 from shared_storage.blobs import MAX_BLOB_BYTES, PIECE_BYTES, Counted, named
 from shared_storage.errors import NoBlob
 from shared_storage.ports import Blob
@@ -47,7 +48,7 @@ class FileBlobs:
         finally:
             draft.unlink(missing_ok=True)
         for folder in (path.parent, self._folder):
-            _sync(folder)
+            sync_folder(folder)
         return blob
 
     def get(self, digest: str) -> Iterator[bytes]:
@@ -65,7 +66,7 @@ class FileBlobs:
             path.unlink()
         except FileNotFoundError:
             return False
-        _sync(path.parent)
+        sync_folder(path.parent)
         return True
 
     def list(self) -> Sequence[Blob]:
@@ -82,11 +83,3 @@ def _read(file: BinaryIO, digest: str) -> Iterator[bytes]:
         counted = Counted(iter(lambda: file.read(PIECE_BYTES), b""), MAX_BLOB_BYTES)
         yield from counted
         counted.blob(digest)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -194,7 +194,7 @@ def test_a_full_disk_keeps_the_old_snapshot(
 ) -> None:
     kept, ledger = place.start()
     with monkeypatch.context() as full:
-        full.setattr(Learned, "_put", _full)
+        full.setattr(learned, "replace_file", _full)
         place.tell(kept, ledger, PLAYED[100:130])
     assert "what was learned was not saved" in caplog.messages
     assert kept.saved == 80
@@ -205,7 +205,7 @@ def test_a_full_disk_keeps_the_old_snapshot(
     assert kept.saved == 130
 
 
-def _full(self: Learned, name: str, body: bytes) -> None:
+def _full(path: Path, content: bytes) -> None:
     raise OSError(28, "No space left on device")
 
 
