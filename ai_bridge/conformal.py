@@ -5,10 +5,12 @@ For a decision with distribution p, the *prediction set* holds every decision o 
 (1 - level) quantile of the newest scores of what turned out right. `level` begins at the allowed
 miss rate, 1 - target, and after each judged decision moves by
 
-    level <- min(1, level + STEP * ((1 - target) - missed))
+    level <- min(HIGHEST, level + STEP * ((1 - target) - missed))
 
-where `missed` is 1 if the outcome was not in the set that was given then. Summed up, over any T
-decisions and whatever their order or the market does,
+where `missed` is 1 if the outcome was not in the set that was given then. From level 1 on every set
+holds one decision; what lies above it is credit for having covered more than was asked for, bounded
+so that a market that turns is noticed soon. Summed up, over the first T decisions and whatever
+their order or the market does,
 
     share missed  <=  (1 - target) + (1 - target + STEP * (1 + D)) / (STEP * T)
 
@@ -35,7 +37,8 @@ from ai_bridge.prediction import choose
 from ai_bridge.weights import Distribution
 
 DEFAULT_COVERAGE = 0.9
-STEP = 0.05  # 0.01 covers several points too much for the first thousand outcomes
+STEP = 0.1  # 0.05 covers a point too much for the first four hundred outcomes
+HIGHEST = 2.0  # credit for at most twenty misses
 LEAST_SCORES = 30  # outcomes below which no coverage is stated
 NEWEST = 1000  # scores that the threshold is made of
 ALL, ONE = 1.0, -1.0  # thresholds that let in every decision, and only the most probable one
@@ -70,7 +73,7 @@ class Tracker:
 
     def learn(self, given: list[str], outcome: str, at: float) -> None:
         missed = outcome not in given
-        self.level = min(1.0, self.level + STEP * ((1.0 - self.target) - missed))
+        self.level = min(HIGHEST, self.level + STEP * ((1.0 - self.target) - missed))
         self.judged += 1
         self.missed += missed
         if len(given) == 1:

@@ -257,6 +257,9 @@ def _undelayed_streams(args: argparse.Namespace) -> list[dict[str, Any]]:
     if not args.json:
         good = sum(map(undelayed.kept, results))
         print(f"regret at most ln(N+2): {good} of {len(results)} streams, at every moment of each")
+        verdicts = [verdict for each in results if (verdict := undelayed.covered(each))]
+        for verdict in undelayed.Covered:
+            print(f"coverage {verdict.value}: {verdicts.count(verdict)} of {len(verdicts)} streams")
     return results
 
 

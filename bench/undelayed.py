@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ DEFAULT_DATA = Path(__file__).resolve().parents[1] / "../shared/data"
 TARGET = 0.9
 MISSING = (0.0, 0.3)
 LEAST_ROUNDS = 100
+TELLING_ROUNDS = 400
+POINT = 0.01
 HORIZONS_S = {
     "trades_binance_BTCUSDT_20240808": (0.3, 1.0, 5.0),
     "ticks_binancefutures_BTCUSDT_20240808": (0.3, 1.0, 5.0),
@@ -98,7 +101,7 @@ class Judged:
     def as_dict(self) -> dict[str, Any]:
         """Means, and coverage with how often it acted."""
         stated = self.conformal.as_list()
-        shown = ("judged", "coverage", "acted", "right_when_acting")
+        shown = ("judged", "coverage", "level", "acted", "right_when_acting")
         return {
             "rounds": self.rounds,
             "brier": self.loss / self.rounds,
@@ -254,6 +257,25 @@ def _moments(history: History, horizon_s: float, limit: int) -> list[int]:
         found.append(int(offsets[place]))
         place = max(place + 1, int(np.searchsorted(times, times[place] + horizon_s)))
     return found
+
+
+class Covered(Enum):
+    """How near the stated coverage came to the target."""
+
+    WITHIN = "within a point of what was asked for"
+    ONE_IS_ENOUGH = "above it because every set holds one decision, more often right than asked"
+    OFF = "OFF"
+
+
+def covered(told: Mapping[str, Any]) -> Covered | None:
+    """The consensus's verdict; None where too few rounds were judged to tell a point."""
+    each = told["voices"]["consensus"]
+    if each["rounds"] < TELLING_ROUNDS:
+        return None
+    if abs(each["coverage"] - TARGET) <= POINT:
+        return Covered.WITHIN
+    alone = each["coverage"] > TARGET and each["level"] >= 1
+    return Covered.ONE_IS_ENOUGH if alone else Covered.OFF
 
 
 def kept(told: Mapping[str, Any]) -> bool:

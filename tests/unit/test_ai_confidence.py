@@ -146,6 +146,18 @@ def test_coverage_holds_where_the_market_turns_against_the_models(
     assert coverage(still, target, delay)[1] <= 1 - target + 0.1
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_four_hundred_outcomes_are_enough_to_be_within_half_a_point(seed: int) -> None:
+    """Models that know nothing and grow surer of it: older scores always tell too little."""
+    chance, played = random.Random(seed), []
+    for number in range(LEAST_SCORES + 400):
+        said = spread(0.4 + 0.001 * number, chance.choice(DECISIONS))
+        played.append((said, chance.choice(DECISIONS)))
+    judged, missed = coverage(played, 0.9, 0)
+    assert judged == 400
+    assert missed == pytest.approx(0.1, abs=0.004)
+
+
 @given(
     st.lists(
         st.tuples(st.floats(0.34, 1), st.sampled_from(DECISIONS), st.sampled_from(DECISIONS)),
