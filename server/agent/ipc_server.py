@@ -119,5 +119,4 @@ class IpcServer:
                 after = b.last_offset
                 await writer.drain()
             if not batches:
-                async with node.changed:
-                    await node.changed.wait_for(lambda: node.ring.newest > after)  # noqa: B023
+                await node.changed.wait_for(lambda: node.ring.newest > after)  # noqa: B023

@@ -28,6 +28,7 @@ from context.tensor_registry import Registry
 from context.types import Types
 from nodes.leadership import Leadership
 from server.agent.chain import Chain
+from server.agent.changed import Changed
 from server.agent.learned import LEARNED, Learned
 from server.agent.metrics import AgentMetrics
 from server.agent.model_metrics import ModelMetrics
@@ -91,8 +92,7 @@ class Node:
         self.loop = asyncio.get_running_loop()
         reserve = self.settings.disk_reserve_mb << 20
         self.room = DiskRoom(self.settings.data_dir, reserve)
-        self.changed = asyncio.Condition()
-        self._notifying = False
+        self.changed = Changed()
         self.outcomes = asyncio.Lock()  # one outcome at a time: each decision is judged once
         self._scans = ThreadPoolExecutor(self.settings.search_workers, "scan")
         self._parses = ThreadPoolExecutor(1, "parse")
@@ -114,6 +114,7 @@ class Node:
             term=lambda: self.term,
             clock=time.time,
             on_durable=_nothing if self.follows else self._durable,
+            on_told=_nothing if self.follows else self._publish,
             max_waiting_bytes=self.settings.ingest_queue_mb << 20,
         )
 
@@ -152,7 +153,9 @@ class Node:
     def take(self, batches: Sequence[Batch]) -> None:
         """Take in what the cluster stored, in its order, in the thread that applied it."""
         newest = self.index.snapshot().newest
-        self._durable([batch for batch in batches if batch.first_offset > newest])
+        new = [batch for batch in batches if batch.first_offset > newest]
+        self._durable(new)
+        self.loop.call_soon_threadsafe(self._publish, new)
 
     def _durable(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
@@ -161,20 +164,12 @@ class Node:
             self.index.apply(batch)
             if not (batch.text.startswith(b'{"type":"ai_') and self.chain.mark in batch.text):
                 self.newest_told = batch.last_offset
-        self.loop.call_soon_threadsafe(self._publish, batches)
 
     def _publish(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
             self.ring.add(batch)
             self.metrics.rates.add(batch.ingested_at, batch.count)
-        if not self._notifying:  # one that is on its way tells of these too
-            self._notifying = True
-            self.spawn(self._notify())
-
-    async def _notify(self) -> None:
-        async with self.changed:
-            self._notifying = False
-            self.changed.notify_all()
+        self.changed.tell()
 
     # --- reading ---
 

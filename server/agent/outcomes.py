@@ -94,7 +94,8 @@ class Judging:
         while True:
             try:
                 await self._learn()
-                while self.read < node.snapshot().newest:
+                newest = node.snapshot().newest
+                while self.read < newest:
                     await self._step()
                 if time.monotonic() - saved_at > SAVE_EVERY_S:
                     saved_at = time.monotonic()
@@ -104,8 +105,7 @@ class Judging:
                 await asyncio.sleep(AGAIN_S)
                 continue
             await asyncio.sleep(PAUSE_S)
-            async with node.changed:
-                await node.changed.wait_for(lambda: node.ring.newest > self.read)
+            await node.changed.wait_for(lambda: node.ring.newest > self.read)
 
     async def _step(self) -> None:
         """Read on a little, and learn what that tells; at most half of a core."""

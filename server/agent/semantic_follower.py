@@ -47,7 +47,7 @@ async def follow_sentences(node: Node, worker: SemanticClient) -> None:
 async def _changed(node: Node, applied: int) -> None:
     """Wait for an item after the offset, but no longer than until the worker is asked again."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(ASK_S), node.changed:
+        async with asyncio.timeout(ASK_S):
             await node.changed.wait_for(lambda: node.ring.newest > applied)
 
 

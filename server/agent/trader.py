@@ -162,10 +162,8 @@ class Trader:
     async def _hear(self) -> None:
         """Wake up for what comes into the log, while there is something to do."""
         while True:
-            async with self._node.changed:
-                await self._node.changed.wait()
-            if self.book.session or self.book.open:
-                self._wake.set()
+            await self._node.changed.next(lambda: self.book.session or self.book.open)
+            self._wake.set()
 
     async def _hear_of_leaders(self) -> None:
         changed = self._node.leadership.changed

@@ -75,8 +75,7 @@ class Sender:
         """Send what was given up once more, before anything new."""
         self._retrying = True
         await self.resume()
-        async with self._node.changed:
-            self._node.changed.notify_all()
+        self._node.changed.tell()
 
     async def stop(self) -> None:
         """End the task."""
@@ -123,8 +122,7 @@ class Sender:
 
     async def _news(self, offset: int) -> None:
         node = self._node
-        async with node.changed:
-            await node.changed.wait_for(lambda: node.ring.newest > offset or self._retrying)
+        await node.changed.wait_for(lambda: node.ring.newest > offset or self._retrying)
         await asyncio.sleep(GATHER_S)
 
     async def _deliver(self, due: Delivery) -> bool:
