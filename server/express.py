@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import http
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from prometheus_client import Histogram
@@ -51,6 +51,11 @@ class Express:
             for each in operations
             if each.method == "POST" and each.call and "<" not in each.path
         }
+
+    @property
+    def paths(self) -> Collection[str]:
+        """Of the calls that are answered here where they are plain."""
+        return self._calls.keys()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         """Answer or pass on."""

@@ -144,6 +144,7 @@ def create_app(
     limit = settings.max_body_bytes
     stamp = app.extensions["stamp"]
     inner = Express(app.wsgi_app, operations, agent, in_flight, metrics.requests, limit, stamp)
+    app.extensions["express"] = inner.paths
     gateway = Gateway(
         inner, Routes(operations), passing, feed, stamp, in_flight, metrics.requests, limit
     )

@@ -21,9 +21,11 @@ from select import EPOLLIN, EPOLLOUT, EPOLLRDHUP, epoll
 from typing import Any
 
 from server import problems
+from server.plain_http import PlainHttp, about
 from server.takeover import CARRIER, Carrier, carrying
 
 MODES = ("eventlet", "threading", "gevent")
+READ_BYTES = 32 * 1024  # of a connection at once
 DRAIN_S = 5.0  # of the supervisor's 8
 MAX_CONNECTIONS = 20_000  # eventlet's own default of 1,024 would starve subscribers
 READABLE, WRITABLE, HUNG_UP = EPOLLIN, EPOLLOUT, EPOLLRDHUP
@@ -98,10 +100,13 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     return sock
 
 
-def serve(app: Any, sock: socket.socket, mode: str, *, busy: Callable[[], bool]) -> None:
+def serve(
+    app: Any, sock: socket.socket, mode: str, *, busy: Callable[[], bool], plain: PlainHttp
+) -> None:
     """Serve the WSGI app on the socket; SIGTERM ends the process once nothing is `busy` any more.
 
-    Streams are cut: their clients resume by cursor. This process holds nothing else to save.
+    `plain` serves the plain requests, where the mode knows how. Streams are cut: their clients
+    resume by cursor. This process holds nothing else to save.
     """
 
     asked: list[int] = []  # a signal may come while no green thread runs: its handler only notes it
@@ -118,16 +123,28 @@ def serve(app: Any, sock: socket.socket, mode: str, *, busy: Callable[[], bool])
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the supervisor's
     threading.Thread(target=drain, daemon=True).start()
-    _SERVERS[mode](app, sock)
+    _SERVERS[mode](app, sock, plain)
 
 
 def serve_beside(app: Any, sock: socket.socket) -> None:
     """Serve another socket too, in a green thread (eventlet)."""
-    threading.Thread(target=_serve_eventlet, args=(app, sock), daemon=True).start()
+    threading.Thread(target=_serve_eventlet, args=(app, sock, None), daemon=True).start()
 
 
-def _serve_eventlet(app: Any, sock: socket.socket) -> None:
+def _serve_eventlet(app: Any, sock: socket.socket, plain: PlainHttp | None) -> None:
     wsgi: Any = importlib.import_module("eventlet.wsgi")
+
+    def handle(handler: Any) -> None:
+        connection, going_on = handler.connection, None
+        known = about(connection.getsockname(), handler.client_address) if plain else {}
+        while True:
+            if plain:
+                going_on = plain.serve(connection, handler.rfile, known)
+            if going_on is None:
+                handler.handle_one_request()
+                going_on = not handler.close_connection
+            if not going_on:
+                return
 
     def parse_request(handler: Any) -> bool:
         try:
@@ -153,7 +170,13 @@ def _serve_eventlet(app: Any, sock: socket.socket) -> None:
         return []
 
     wsgi.RESPONSE_414 = _refusal(414)
-    own = {"parse_request": parse_request, "send_error": _send_error, "finish": finish}
+    own = {
+        "rbufsize": READ_BYTES,
+        "handle": handle,
+        "parse_request": parse_request,
+        "send_error": _send_error,
+        "finish": finish,
+    }
     wsgi.server(
         sock,
         carrying(
@@ -216,7 +239,7 @@ def _stay(carrier: Carrier) -> list[Any]:
     raise ConnectionError("the connection was taken over")
 
 
-def _serve_threading(app: Any, sock: socket.socket) -> None:
+def _serve_threading(app: Any, sock: socket.socket, _: PlainHttp) -> None:
     serving = importlib.import_module("werkzeug.serving")
     handler = type(
         "Handler",
@@ -236,7 +259,7 @@ def _serve_threading(app: Any, sock: socket.socket) -> None:
     server.serve_forever()
 
 
-def _serve_gevent(app: Any, sock: socket.socket) -> None:
+def _serve_gevent(app: Any, sock: socket.socket, _: PlainHttp) -> None:
     pywsgi = importlib.import_module("gevent.pywsgi")
     app = carrying(app, lambda environ: _own(environ["wsgi.input"].rfile.raw._sock), _stay)
     pywsgi.WSGIServer(sock, app, log=None, error_log=sys.stderr).serve_forever()

@@ -28,6 +28,7 @@ from server.factory import create_app
 from server.lead import Lead
 from server.live import LiveFeed
 from server.paths import agent_socket, web_socket
+from server.plain_http import PlainHttp
 from server.siblings import Siblings
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,9 @@ def main() -> None:
         part.start()
     settle()
     announce_ready(f"http://{settings.host}:{sock.getsockname()[1]}/")
-    runtime.serve(app, sock, settings.async_mode, busy=app.extensions["in_flight"].drain)
+    plain = PlainHttp(app.wsgi_app, app.extensions["express"], settings.max_body_bytes)
+    busy = app.extensions["in_flight"].drain
+    runtime.serve(app, sock, settings.async_mode, busy=busy, plain=plain)
 
 
 def _wait_for(agent: AgentClient) -> None:
