@@ -4,8 +4,9 @@
 
 Both servers get the same: one item of 200 bytes after another over Socket.IO, at most 8 under way,
 each to all subscribers in a frame of its own. Ours makes each durable before; Node keeps none. Then
-ours alone with event streams, with items coalesced as by default, paced at 50 a second (and Node),
-and the memory of subscribers to whom nothing happens. Needs gcc, and node with npm for the peer.
+ours alone with event streams, with items coalesced as by default, paced at 50 a second (beside Node
+and `bench.bare`, which is what the machine allows), and the memory of subscribers to whom nothing
+happens. Needs gcc, and node with npm for the peer.
 """
 
 from __future__ import annotations
@@ -74,6 +75,19 @@ class Load:
         if figures["lost"] or figures["dead"]:
             raise SystemExit(f"{figures['lost']} lost, {figures['dead']} disconnected: {done}")
         return figures
+
+
+@contextmanager
+def bare() -> Iterator[tuple[int, int]]:
+    """Port and pid of a loop that only sends."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with subprocess.Popen([sys.executable, "-m", "bench.bare", str(port)], cwd=ROOT) as process:
+        try:
+            _until_open(port)
+            yield port, process.pid
+        finally:
+            process.kill()
 
 
 @contextmanager
@@ -184,7 +198,7 @@ def measure(sizes: list[int], seconds: float, asleep_s: float) -> dict[str, Any]
     with tempfile.TemporaryDirectory(prefix="context-fanout-") as name:
         folder = Path(name)
         load = Load(folder, seconds)
-        with peer(folder) as reference, progress("runs", 8 * len(sizes) + 2) as done:
+        with peer(folder) as reference, progress("runs", 9 * len(sizes) + 2) as done:
             for count in sizes:
                 rows = figures[str(count)] = {}
                 if reference:
@@ -192,6 +206,9 @@ def measure(sizes: list[int], seconds: float, asleep_s: float) -> dict[str, Any]
                     paced = {"proto": "sio", "rate": "50"}
                     rows["Node socket.io, 50/s"] = load.run(*reference, count, **paced)
                 done(2)
+                with bare() as loop:
+                    rows["a bare loop, 50/s"] = load.run(*loop, count, rate="50", **sse)
+                done(1)
                 rows["Socket.IO"] = ours(load, count, single, **sio)
                 done(1)
                 rows["Socket.IO, 50/s"] = ours(load, count, {}, rate="50", **sio)
