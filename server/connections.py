@@ -34,8 +34,6 @@ class Connection:
         "_finishing",
         "_free",
         "_lock",
-        "_poller",
-        "_send",
         "_size",
         "_sock",
         "_waiting",
@@ -44,14 +42,16 @@ class Connection:
         "on_close",
         "on_data",
         "open",
+        "poller",
+        "send",
     )
 
     def __init__(self, sock: socket.socket, poller: Poller) -> None:
         """`on_data` and `on_close` are to be set before it is given to `Poller.add`."""
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        self._sock, self._poller, self.fd = sock, poller, sock.fileno()
-        self._send = sock.send
+        self._sock, self.poller, self.fd = sock, poller, sock.fileno()
+        self.send = sock.send  # past all care: `server.burst`
         self._lock = runtime.real_lock()
         self._waiting: deque[Frame] | None = None
         self._free: list[Callable[[], None]] | None = None
@@ -73,16 +73,18 @@ class Connection:
             if self._waiting or not self.open:
                 return REFUSED
             try:
-                sent = self._send(frame)
+                sent = self.send(frame)
             except BlockingIOError:
                 return REFUSED
             except OSError:
                 self._break()
                 return REFUSED
-            if sent == len(frame):
-                return TAKEN
-            self._wait_with(memoryview(frame)[sent:])
-            return PARTLY
+            return TAKEN if sent == len(frame) else self._partly(frame, sent)
+
+    def sent(self, frame: bytes, sent: int) -> int:
+        """Note that the kernel has taken only so much of a frame."""
+        with self._lock:
+            return self._partly(frame, sent)
 
     def post(self, frame: bytes) -> None:
         """Write what must not be refused; who lets too much of it wait is cut."""
@@ -95,7 +97,7 @@ class Connection:
                     self._break()
                 return
             try:
-                sent = self._send(frame)
+                sent = self.send(frame)
             except BlockingIOError:
                 sent = 0
             except OSError:
@@ -150,14 +152,14 @@ class Connection:
         if data:
             self.on_data(data)
         else:
-            self._poller.drop(self)
+            self.poller.drop(self)
             self.on_close()
 
     def _flush(self) -> None:
         with self._lock:
             try:
                 while self._waiting:
-                    sent = self._send(self._waiting[0])
+                    sent = self.send(self._waiting[0])
                     self._size -= sent
                     self.blocked_at = monotonic()
                     if sent < len(self._waiting[0]):
@@ -171,12 +173,16 @@ class Connection:
                 return
             self._waiting = None
             self.blocked_at = 0.0
-            self._poller.change(self, _IN)
+            self.poller.change(self, _IN)
             calls, self._free = self._free or (), None
             if self._finishing:
                 self._break()
         for call in calls:
             call()
+
+    def _partly(self, frame: bytes, sent: int) -> int:
+        self._wait_with(memoryview(frame)[sent:])
+        return PARTLY
 
     def _wait_with(self, frame: Frame) -> None:
         if self._waiting is None:
@@ -188,7 +194,7 @@ class Connection:
     def _block(self) -> None:
         if not self.blocked_at:
             self.blocked_at = monotonic()
-            self._poller.change(self, _IN | _WRITABLE)
+            self.poller.change(self, _IN | _WRITABLE)
 
     def _break(self) -> None:
         """The poller sees the end of it, and cleans up in its own time."""
@@ -200,10 +206,14 @@ class Connection:
 
 
 class Poller:
-    """Waits for all connections in one thread."""
+    """Waits for all connections in one thread.
+
+    `alone` tells that no other thread of the operating system writes to them.
+    """
 
     def __init__(self, mode: str) -> None:
         self._readiness = runtime.Readiness(mode)
+        self.alone = runtime.is_green(mode)
         self._connections: dict[int, Connection] = {}
         self._blocked: dict[Connection, None] = {}
 
@@ -237,6 +247,10 @@ class Poller:
         """Connections that have accepted nothing for so long although something waits."""
         now = monotonic()
         return [each for each in list(self._blocked) if 0 < each.blocked_at < now - seconds]
+
+    def any_blocked(self, connections: frozenset[Connection]) -> bool:
+        """Whether something waits to be written to one of these."""
+        return not connections.isdisjoint(self._blocked)
 
     def _run(self) -> None:
         while True:

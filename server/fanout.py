@@ -19,10 +19,11 @@ from typing import Any
 from context.conflation import Conflated
 from context.request import LiveRequest
 from server.agent_client import AgentUnavailable
+from server.burst import Link
 from server.connections import REFUSED, Poller
 from server.delivery_metrics import DeliveryMetrics
 from server.forms import Form, pieces
-from server.groups import Follower, Group, Home, Link
+from server.groups import Follower, Group, Home
 from server.live import Delivery, Gap, LiveFeed, Place, Reader
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ WORKERS = 4  # threads for all who are behind
 IDLE_S = 1.0
 RETRY_S = 0.05
 STALL_CHECK_S = 1.0
-YIELD_S = 0.005  # of work, after which other green threads get their turn
+YIELD_S = 0.01  # of work, after which other green threads get their turn
 FOLD_BYTES = 1 << 18
 FOLD_PIECES = 64
 
@@ -76,7 +77,7 @@ class Fanout:
 
     def begin(self, follower: Follower, link: Link) -> None:
         """Send it everything after its cursor from now on."""
-        follower.link, follower.offer = link, link.offer
+        follower.link = link
         self._feed.subscribers += 1
         self._behind.put(follower)
 
@@ -123,7 +124,7 @@ class Fanout:
     def _resettle(self, follower: Follower, home: Home) -> None:
         before, follower.group = follower.group, self._join(home.asked, home.form)
         self._part(before)
-        follower.home, follower.link, follower.offer = None, home.link, home.link.offer
+        follower.home, follower.link = None, home.link
 
     # --- live ---
 
@@ -232,7 +233,7 @@ class Fanout:
         return True
 
     def _tell_gap(self, follower: Follower, gap: Gap) -> bool:
-        taken = follower.offer(follower.group.form.gap(gap))
+        taken = follower.link.offer(follower.group.form.gap(gap))
         if taken != REFUSED:
             follower.gap = None
         if taken:
@@ -265,7 +266,7 @@ class Fanout:
         return True
 
     def _offer(self, follower: Follower, frame: Any, reaches: int) -> bool:
-        taken = follower.offer(frame)
+        taken = follower.link.offer(frame)
         if taken != REFUSED:
             follower.offset = reaches
         if taken:

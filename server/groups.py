@@ -12,25 +12,15 @@ Invariants, which give every follower every item of its wish once and in order:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from context.request import LiveRequest
 from server import runtime
+from server.burst import Link, to_all
 from server.connections import PARTLY
 from server.forms import FRAME_BYTES, Form, Frame, pieces
 from server.live import Gap, Place, Reader
-
-
-class Link(Protocol):
-    """The way to one follower."""
-
-    def offer(self, frame: Any) -> int:
-        """TAKEN, PARTLY (the rest follows by itself) or REFUSED; never waits."""
-
-    def when_free(self, call: Callable[[], None]) -> None:
-        """Call once when a frame may be offered again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +39,7 @@ class Follower:
     hands of who serves that, or waiting for its link.
     """
 
-    __slots__ = ("conflate", "gap", "gone", "group", "home", "link", "offer", "offset", "was_live")
+    __slots__ = ("conflate", "gap", "gone", "group", "home", "link", "offset", "was_live")
 
     def __init__(self, group: Group, place: Place, *, conflate: bool) -> None:
         self.group, self.offset, self.gap = group, place.offset, place.gap
@@ -57,7 +47,14 @@ class Follower:
         self.was_live = self.gone = False
         self.home: Home | None = None  # where it is to go on
         self.link: Link
-        self.offer: Callable[[Any], int]
+
+
+class _Members:
+    """Who is sent a frame, and how."""
+
+    def __init__(self, followers: Sequence[Follower]) -> None:
+        self.followers = followers
+        self.links = to_all([each.link for each in followers])
 
 
 class Group:
@@ -69,6 +66,7 @@ class Group:
         self.followers = 0  # members or not
         self._reached = offset  # what was read; `offset` is what was sent
         self._members: dict[Follower, None] = {}
+        self._known: _Members | None = None  # made of these, until somebody comes or goes
         self._parked: list[Follower] = []
         self._sending = False
         self._lock = runtime.real_lock()  # over nothing that could wait
@@ -87,6 +85,7 @@ class Group:
                 self._parked.append(follower)
             else:
                 self._members[follower] = None
+                self._known = None
             return True
 
     def is_level(self, follower: Follower) -> bool:
@@ -97,7 +96,7 @@ class Group:
         """Send it nothing more."""
         with self._lock:
             follower.gone = True
-            self._members.pop(follower, None)
+            self._remove(follower)
 
     def rehome(self, follower: Follower, home: Home) -> bool:
         """Make it go on elsewhere, in its next step; True where that has to be asked for."""
@@ -105,7 +104,7 @@ class Group:
             with self._lock:
                 if not self._sending:
                     follower.home = home
-                    if self._members.pop(follower, self) is not None:
+                    if not self._remove(follower):
                         return False
                     follower.offset = self.offset
                     return True
@@ -146,21 +145,24 @@ class Group:
 
     def _send(self, frame: Frame, done: Advance, breathe: Callable[[], None]) -> None:
         with self._lock:
-            self._sending, members = True, list(self._members)
-        left = []
-        for number, follower in enumerate(members, 1):
-            taken = follower.offer(frame.data)
-            if taken:
-                left.append((follower, frame.reaches if taken == PARTLY else self.offset))
-            if not number % 256:
-                breathe()
+            self._sending = True
+            members = self._known = self._known or _Members(list(self._members))
+        left = members.links.offer(frame.data, breathe)
         with self._lock:
-            for follower, offset in left:
-                if self._members.pop(follower, self) is None:
-                    follower.offset = offset
+            for at, taken in left:
+                follower = members.followers[at]
+                if self._remove(follower):
+                    follower.offset = frame.reaches if taken == PARTLY else self.offset
                     done.left.append(follower)
             self.offset, self._sending = frame.reaches, False
-        done.sent += frame.count * (len(members) - len(left))
+        done.sent += frame.count * (len(members.followers) - len(left))
+
+    def _remove(self, follower: Follower) -> bool:
+        """Whether it was a member."""
+        if self._members.pop(follower, self) is not None:
+            return False
+        self._known = None
+        return True
 
 
 @dataclass

@@ -46,6 +46,11 @@ def patch(mode: str) -> None:
         importlib.import_module("gevent.monkey").patch_all()
 
 
+def is_green(mode: str) -> bool:
+    """Whether threads are green: all of them in one thread of the operating system."""
+    return mode != "threading"
+
+
 def offload(mode: str) -> Callable[[Callable[[], Any]], Any]:
     """How to run long work in a thread of the operating system, where threads are green."""
     if mode == "eventlet":

@@ -31,7 +31,9 @@ def test_every_item_once_in_order_at_a_random_pace(node: HurtNode) -> None:
     assert live > 20
 
 
-@pytest.mark.parametrize("build", ["skip_the_hand_over_check", "send_after_a_refusal"])
+@pytest.mark.parametrize(
+    "build", ["skip_the_hand_over_check", "send_after_a_refusal", "burst_after_a_refusal"]
+)
 def test_a_build_that_loses_items_is_reported(build: str, tmp_path: Path) -> None:
     with HurtNode(tmp_path, env=broken(build)) as node:
         found = run(node)

@@ -108,6 +108,13 @@ def send_after_a_refusal(module: Any) -> None:
     )
 
 
+def burst_after_a_refusal(module: Any) -> None:
+    """The same, of a frame that goes to many."""
+    module.Burst.offer = lambda self, frame, breathe, whole=module.Burst.offer: (
+        0 * whole(self, frame, breathe)
+    )
+
+
 def no_fence(module: Any) -> None:
     """A new leader reads to the end of the stream, but leaves no mark there."""
 
@@ -205,6 +212,7 @@ _MODULES = {
     skip_the_hand_over_check: "server.groups",
     repeat_at_the_hand_over: "server.groups",
     send_after_a_refusal: "server.connections",
+    burst_after_a_refusal: "server.burst",
 }
 
 
