@@ -84,6 +84,12 @@ class Ring:
         while self._bytes > self._max_bytes and len(self._entries) > 1:
             self._bytes -= len(self._entries.popleft().batch.text)
 
+    def skip(self, newest: int) -> None:
+        """Items up to `newest` are there but do not come: who is behind reads the log."""
+        if newest > self._newest:
+            self._entries.clear()
+            self._newest, self._bytes = newest, 0
+
     def after(self, offset: int) -> Sequence[Entry] | None:
         """Entries holding items after `offset`, oldest first; empty if there is nothing newer.
 

@@ -74,25 +74,13 @@ class AgentClient:
             raise CallFailed(document)
         return document
 
-    def feed(self, after: int) -> Iterator[FeedBatch]:
-        """Every batch after an offset, for ever; raises AgentUnavailable when the agent goes."""
-        yield from map(_batch, self._frames("feed", {"after": after}))
+    def feed(self, after: int, *, whole: bool) -> Feed:
+        """What comes after an offset, for ever; raises AgentUnavailable."""
+        return Feed(self._connect(), after, whole=whole)
 
     def leadership(self) -> Iterator[Led]:
         """Who leads, now and at every change; raises AgentUnavailable when the agent goes."""
-        yield from map(_led, self._frames("leadership", {}))
-
-    def _frames(self, method: str, params: dict[str, Any]) -> Iterator[bytes | bytearray]:
-        with contextlib.closing(self._connect()) as sock:
-            sock.settimeout(None)
-            sock.sendall(ipc.pack(Request(method, params)))
-            begun = b""
-            while True:
-                try:
-                    payload, begun = _receive(sock, begun)
-                except OSError as exc:
-                    raise AgentUnavailable(f"the agent's feed ended: {exc}") from exc
-                yield payload
+        yield from map(_led, _frames(_asked(self._connect(), Request("leadership", {}))))
 
     def _connection(self) -> socket.socket:
         while self._idle:
@@ -111,6 +99,23 @@ class AgentClient:
             sock.close()
             raise AgentUnavailable(f"the agent process does not answer: {exc}") from exc
         return sock
+
+
+class Feed:
+    """What comes into the log: whole batches, or only how far it goes, as `FeedBatch` tells."""
+
+    def __init__(self, sock: socket.socket, after: int, *, whole: bool) -> None:
+        """Follow over this connection, which ends with the iteration; raises AgentUnavailable."""
+        self._sock = _asked(sock, Request("feed", {"after": after, "whole": whole}))
+
+    def __iter__(self) -> Iterator[FeedBatch]:
+        """Every frame; raises AgentUnavailable when the agent goes."""
+        return map(_batch, _frames(self._sock))
+
+    def want(self, *, whole: bool) -> None:
+        """Have the frames that are not made yet hold batches, or not."""
+        with contextlib.suppress(OSError):  # the iteration hears of it
+            self._sock.sendall(ipc.pack(Request("feed", {"whole": whole})))
 
 
 class CallFailed(Exception):
@@ -133,6 +138,28 @@ def _still_open(sock: socket.socket) -> bool:
     finally:
         sock.settimeout(TIMEOUT_S)
     return False
+
+
+def _asked(sock: socket.socket, request: Request) -> socket.socket:
+    """The connection, on which the agent now sends frames for ever."""
+    sock.settimeout(None)
+    try:
+        sock.sendall(ipc.pack(request))
+    except OSError as exc:
+        sock.close()
+        raise AgentUnavailable(f"the agent process went away: {exc}") from exc
+    return sock
+
+
+def _frames(sock: socket.socket) -> Iterator[bytes | bytearray]:
+    with contextlib.closing(sock):
+        begun = b""
+        while True:
+            try:
+                payload, begun = _receive(sock, begun)
+            except OSError as exc:
+                raise AgentUnavailable(f"the agent's feed ended: {exc}") from exc
+            yield payload
 
 
 def _receive(sock: socket.socket, begun: bytes = b"") -> tuple[bytes | bytearray, bytes]:

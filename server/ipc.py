@@ -3,6 +3,7 @@
 A frame is a 4-byte big-endian length and a msgpack array. The web process asks
 `[method, params, body]`; the agent answers `[status, headers, body]`. One connection carries one
 exchange at a time; `feed` and `leadership` turn a connection into a stream of the agent's frames.
+On a feed's, the web process may say again at any time whether it wants `whole` batches.
 """
 
 from __future__ import annotations
@@ -32,13 +33,17 @@ class Answer(msgspec.Struct, array_like=True):
 
 
 class FeedBatch(msgspec.Struct, array_like=True):
-    """One durable batch on its way to subscribers."""
+    """One durable batch on its way to subscribers.
+
+    Where the web process does not want `whole` ones, `text` is empty and the frame stands for all
+    batches of these offsets: they are there, and the log gives them.
+    """
 
     first_offset: int
     count: int
-    ingested_at: float
-    term: int
-    text: bytes
+    ingested_at: float = 0.0
+    term: int = 0
+    text: bytes = b""
 
 
 class Led(msgspec.Struct, array_like=True, frozen=True):

@@ -24,27 +24,47 @@ from context.items import Batch, Cursor, encode_item, encode_items
 from context.query import Matcher
 from context.request import StreamRequest
 from context.standing import StandingSet
-from server.agent_client import AgentClient, AgentUnavailable
+from server.agent_client import AgentClient, AgentUnavailable, Feed
+from server.ipc import FeedBatch
 
 log = logging.getLogger(__name__)
 RING_BYTES = 32 << 20
 RECONNECT_S = 0.2
 PIECE_ITEMS = 1000  # read at once for one subscriber
 PIECE_BYTES = 1 << 18
+LINGER_S = 30.0  # batches go on coming after the last who waited for some
 PATIENCE_S = 5.0  # for an item that a subscriber has seen on a node that is ahead of this one
 
 _NONE = np.empty(0, dtype=np.intp)
 _piece = msgspec.msgpack.Decoder(tuple[list[tuple[int, float, bytes]], int, int]).decode
 
 
+class Attending:
+    """Somebody waits for items."""
+
+    __slots__ = ("__weakref__",)
+
+
 class LiveFeed:
-    """Follows the agent's log in a thread of its own and wakes subscribers."""
+    """Follows the agent's log in a thread of its own and wakes subscribers.
+
+    While nobody waits for items, batches do not come here: only how far the log goes.
+    """
 
     def __init__(
-        self, agent: AgentClient, offload: Callable[[Callable[[], Any]], Any] = lambda work: work()
+        self,
+        agent: AgentClient,
+        offload: Callable[[Callable[[], Any]], Any] = lambda work: work(),
+        linger_s: float = LINGER_S,
     ) -> None:
         """`offload` runs long work without stopping green threads (`runtime.offload`)."""
         self.agent = agent
+        self._linger_s = linger_s
+        self._attending: weakref.WeakSet[Attending] = weakref.WeakSet()
+        self._attended_at = float("-inf")
+        self._source: Feed | None = None
+        self._whole = False  # whether batches come
+        self._wanting = threading.Lock()
         self.epoch = ""
         self.follows = False  # other nodes may be ahead
         self.subscribers = 0
@@ -56,8 +76,15 @@ class LiveFeed:
         self._left: deque[int] = deque()  # standing queries nobody waits for any more
 
     def on_batch(self, listener: Callable[[Batch], None]) -> None:
-        """Call `listener` with every batch that comes from now on."""
+        """Call `listener` with every batch that comes from now on; those do while some `attend`."""
         self._listeners.append(listener)
+
+    def attend(self) -> Attending:
+        """Have batches come for as long as this is kept."""
+        attending = Attending()
+        self._attending.add(attending)
+        self._settle()
+        return attending
 
     def start(self) -> None:
         """Learn where the log ends, then follow it for ever."""
@@ -106,21 +133,41 @@ class LiveFeed:
                 if self.agent.json("as_of")["epoch"] != self.epoch:
                     log.critical("the log was replaced under this process; starting anew")
                     os._exit(1)  # the supervisor starts a fresh one: every cursor here is void
-                for frame in self.agent.feed(self._ring.newest):
-                    self._add(Batch(*msgspec.structs.astuple(frame)))
+                with self._wanting:
+                    source = self._source = self.agent.feed(self._ring.newest, whole=self._whole)
+                for frame in source:
+                    self._take(frame)
+                    self._settle()
             except AgentUnavailable as exc:
                 log.warning("waiting for the agent", extra={"reason": str(exc)})
                 with self._changed:
                     self._changed.wait(RECONNECT_S)
 
-    def _add(self, batch: Batch) -> None:
+    def _settle(self) -> None:
+        """Have batches come, or not, as those who attend want it."""
+        with self._wanting:  # so that who comes now is seen here, or settles it after this
+            now = time.monotonic()
+            if self._attending:
+                self._attended_at = now
+            whole = now - self._attended_at <= self._linger_s
+            if whole != self._whole:
+                self._whole = whole
+                if self._source:
+                    self._source.want(whole=whole)
+
+    def _take(self, frame: FeedBatch) -> None:
+        batch = Batch(*msgspec.structs.astuple(frame))
         with self._changed:
             while self._left:
                 self._standing.remove(self._left.popleft())
-            self._ring.add(batch, self._matches(batch))
+            if frame.text:
+                self._ring.add(batch, self._matches(batch))
+            else:
+                self._ring.skip(batch.last_offset)
             self._changed.notify_all()
-        for listener in self._listeners:
-            listener(batch)
+        if frame.text:
+            for listener in self._listeners:
+                listener(batch)
 
     def _matches(self, batch: Batch) -> Matches:
         if not len(self._standing):
@@ -151,7 +198,7 @@ class Reader:
 
     def __init__(self, feed: LiveFeed, asked: StreamRequest) -> None:
         """A standing query begins to be matched. Raises BadPattern, RateLimited."""
-        self._feed = feed
+        self._feed, self._attending = feed, feed.attend()
         self._asked = {
             name: value
             for name in StreamRequest.__struct_fields__

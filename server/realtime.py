@@ -20,7 +20,7 @@ from server.fanout import Fanout
 from server.forms import Emitted, Form, SocketIo
 from server.groups import Follower, Home
 from server.ipc import Led
-from server.live import LiveFeed
+from server.live import Attending, LiveFeed
 from server.passing import Call, Passing
 from server.websocket import Session
 
@@ -91,6 +91,7 @@ class Realtime:
         self._io, self._agent, self._feed, self._fanout = socketio, agent, feed, fanout
         self._passing = passing
         self._subscriptions: dict[str, dict[str, tuple[Follower, LiveRequest]]] = {}
+        self._attending: dict[str, Attending] = {}  # each connection: it is told of decisions
         self._asked: dict[str, int] = {}  # how many subscriptions a connection has ever asked for
         # With python-socketio itself: Flask-SocketIO would make a request context for each event.
         for name in ("subscribe", "unsubscribe", "ingest", "search", "decide"):
@@ -108,10 +109,12 @@ class Realtime:
 
     def _connect(self, sid: str, *_: Any) -> None:
         self._subscriptions[sid], self._asked[sid] = {}, 0
+        self._attending[sid] = self._feed.attend()
         self._io.emit("leader", _leader(self._passing.led), to=sid)
 
     def _disconnect(self, sid: str, *_: Any) -> None:
         self._asked.pop(sid, None)
+        self._attending.pop(sid, None)
         for follower, _asked in self._subscriptions.pop(sid, {}).values():
             self._fanout.leave(follower)
 

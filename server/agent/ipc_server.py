@@ -13,15 +13,15 @@ import msgspec
 
 from context.errors import ContextError
 from server import ipc, problems
+from server.agent.feed import Feed
 from server.agent.node import Node, NotReady
-from server.ipc import Answer, FeedBatch, Led, Request
+from server.ipc import Answer, Led, Request
 from server.logs import serving
 
 log = logging.getLogger(__name__)
 Call = Callable[[Node, Request], Awaitable[Answer]]
 
 ALWAYS = frozenset({"ready", "metrics", "as_of"})  # calls that a starting node answers too
-FEED_BYTES = 4 << 20  # of the log at a time, for a web process that catches up
 
 _decode = msgspec.msgpack.Decoder(Request).decode
 
@@ -45,7 +45,7 @@ class IpcServer:
                 size = ipc.length(await reader.readexactly(ipc.HEADER_BYTES))
                 request = _decode(await reader.readexactly(size))
                 if request.method == "feed":
-                    await self._feed(int(request.params["after"]), writer)
+                    await Feed(self._node, reader, writer).run(request)
                 if request.method == "leadership":
                     await self._leadership(writer)
                 writer.write(ipc.pack(await self._answer(request)))
@@ -99,24 +99,3 @@ class IpcServer:
                 told = now()
             writer.write(ipc.pack(told))
             await writer.drain()
-
-    async def _feed(self, after: int, writer: asyncio.StreamWriter) -> None:
-        """Send every batch after an offset, for ever: from the log first, then as they come.
-
-        The first frame tells where the feed begins. A web process that does not keep up is held
-        by the socket's buffer and reads the rest from the log: nothing queues up here.
-        """
-        node = self._node
-        while True:
-            entries = node.ring.after(after)
-            if entries is None:
-                batches = await asyncio.to_thread(node.read_batches, after, max_bytes=FEED_BYTES)
-            else:
-                batches = [entry.batch for entry in entries]
-            for b in batches:
-                frame = FeedBatch(b.first_offset, b.count, b.ingested_at, b.term, b.text)
-                writer.write(ipc.pack(frame))
-                after = b.last_offset
-                await writer.drain()
-            if not batches:
-                await node.changed.wait_for(lambda: node.ring.newest > after)  # noqa: B023
