@@ -152,7 +152,10 @@ class Replication:
                 hinted = await _heard_within(heard, IDLE_S)
                 continue
             try:
-                took = await asyncio.to_thread(self.replica.follow)
+                messages = await self.stream.read_on(self.replica.applied)
+                took = len(messages)
+                if messages:
+                    await asyncio.to_thread(self.replica.take, messages)
             except StreamDown:
                 await asyncio.sleep(AGAIN_S)
                 continue

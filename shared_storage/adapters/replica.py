@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from shared_storage.envelope import Envelope, Kind, decode, encode
@@ -109,8 +109,12 @@ class Replica:
 
         Raises HistoryGone, NewerMessage, StreamDown, and what applying raises.
         """
-        after = self.applied
-        messages = self.stream.read(after)  # not under the lock: the engine may take seconds
+        return self.take(self.stream.read(self.applied))
+
+    def take(self, messages: Sequence[tuple[int, bytes]]) -> int:
+        """Apply messages that were read from the stream, not under the lock, as an engine may take
+        seconds for them; how many they are. Raises as `follow`, but not StreamDown.
+        """
         with self.lock:
             for sequence, message in messages:
                 if sequence > self.applied:  # else an append has applied it meanwhile

@@ -34,6 +34,30 @@ _LOOK_S = 0.1
 _WRONG_LAST_SEQUENCE = 10071  # JSStreamWrongLastSequenceErrF
 
 
+class _Answer:
+    """The messages of one reading, as they come."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.messages: list[tuple[int, bytes]] = []
+        self._ended: asyncio.Future[None] = loop.create_future()
+
+    def take(self, message: Msg) -> None:
+        """One more, or the end."""
+        found = _found(message)
+        if found is not None:
+            self.messages.append(found)
+        elif not self._ended.done():
+            self._ended.set_result(None)
+
+    async def whole(self) -> None:
+        """Wait for the end; raises TimeoutError where nothing comes for too long."""
+        while not self._ended.done():
+            count = len(self.messages)
+            await asyncio.wait({self._ended}, timeout=READ_S)
+            if not self._ended.done() and len(self.messages) == count:
+                raise TimeoutError("no message came")
+
+
 class JetStream:
     """One stream of a NATS cluster. Make it with `open`, on the event loop."""
 
@@ -41,6 +65,9 @@ class JetStream:
         self._client, self._name, self._loop = client, name, loop
         self._js = client.jetstream(timeout=APPEND_S)
         self._api = client.jetstream(timeout=ASK_S)
+        self._answers: str | None = None
+        self._asked = 0
+        self._reading: dict[str, _Answer] = {}
 
     @classmethod
     async def open(
@@ -81,7 +108,28 @@ class JetStream:
 
     def read(self, after: int) -> list[tuple[int, bytes]]:
         """Messages behind a sequence; see `shared_storage.ports.Stream`."""
-        return self._wait(self._read(after))
+        return self._wait(self.read_on(after))
+
+    async def read_on(self, after: int) -> list[tuple[int, bytes]]:
+        """As `read`, on the event loop."""
+        request = {"seq": after + 1, "batch": READ_MESSAGES, "max_bytes": READ_BYTES}
+        answer, inbox = _Answer(self._loop), ""
+        try:
+            inbox = await self._inbox()
+            self._reading[inbox] = answer
+            subject = f"$JS.API.DIRECT.GET.{self._name}"
+            await self._client.publish(subject, msgspec.json.encode(request), reply=inbox)
+            await answer.whole()
+        except (TimeoutError, nats.errors.Error, OSError) as exc:
+            if not answer.messages:
+                raise StreamDown(f"the engine does not answer ({exc!r})") from exc
+        finally:
+            self._reading.pop(inbox, None)
+        messages = answer.messages
+        if messages and messages[0][0] != after + 1:
+            oldest = messages[0][0]
+            raise HistoryGone(f"the stream begins at message {oldest}; {after + 1} was dropped")
+        return messages
 
     def tail(self) -> int:
         """Newest sequence; see `shared_storage.ports.Stream`."""
@@ -143,27 +191,18 @@ class JetStream:
             raise StreamDown(f"the engine does not answer ({exc!r})") from exc
         return int(state.first_seq), int(state.last_seq)
 
-    async def _read(self, after: int) -> list[tuple[int, bytes]]:
-        request = {"seq": after + 1, "batch": READ_MESSAGES, "max_bytes": READ_BYTES}
-        inbox = self._client.new_inbox()
-        messages: list[tuple[int, bytes]] = []
-        try:
-            subscription = await self._client.subscribe(inbox)
-            try:
-                await self._client.publish(
-                    f"$JS.API.DIRECT.GET.{self._name}", msgspec.json.encode(request), reply=inbox
-                )
-                while (found := _found(await subscription.next_msg(timeout=READ_S))) is not None:
-                    messages.append(found)
-            finally:
-                await subscription.unsubscribe()
-        except (TimeoutError, nats.errors.Error, OSError) as exc:
-            if not messages:
-                raise StreamDown(f"the engine does not answer ({exc!r})") from exc
-        if messages and messages[0][0] != after + 1:
-            oldest = messages[0][0]
-            raise HistoryGone(f"the stream begins at message {oldest}; {after + 1} was dropped")
-        return messages
+    async def _inbox(self) -> str:
+        """Where the next answer goes: one subscription hears all, as making one costs a round."""
+        if self._answers is None:
+            inbox = self._client.new_inbox()
+            await self._client.subscribe(f"{inbox}.*", cb=self._answered)
+            self._answers = inbox
+        self._asked += 1
+        return f"{self._answers}.{self._asked}"
+
+    async def _answered(self, message: Msg) -> None:
+        if answer := self._reading.get(message.subject):  # else nobody waits for it any more
+            answer.take(message)
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
