@@ -20,6 +20,7 @@ import msgspec
 import zstandard
 
 from context.casting import FIRST, Casting
+from context.compression import compress, decompress
 from context.heads import Heads
 from context.packed import BadColumns, carried, carry
 from context.ports import Draft
@@ -48,7 +49,7 @@ class Part(msgspec.Struct, array_like=True, frozen=True):
         if not self.columns:
             return None
         try:
-            plain = zstandard.ZstdDecompressor().decompress(self.columns)
+            plain = decompress(self.columns)
             return carried(plain, self.count)
         except (zstandard.ZstdError, MemoryError, BadColumns) as exc:
             raise EntryError(f"columns that do not fit: {exc}") from exc
@@ -58,7 +59,7 @@ class Part(msgspec.Struct, array_like=True, frozen=True):
         text = self.body
         if self.codec:
             try:
-                text = zstandard.ZstdDecompressor().decompress(self.body)
+                text = decompress(self.body)
             except (zstandard.ZstdError, MemoryError) as exc:
                 raise EntryError(f"the lines are not zstd: {exc}") from exc
         if text.count(b"\n") != self.count or text[-1:] != b"\n":
@@ -95,14 +96,14 @@ def framed(draft: Draft) -> Draft:
     """A draft with its frame, where compressing pays; the costly part of storing one."""
     if draft.frame is not None or len(draft.text) < COMPRESS_FROM:
         return draft
-    return replace(draft, frame=zstandard.ZstdCompressor(level=1).compress(draft.text))
+    return replace(draft, frame=compress(draft.text))
 
 
 def pack(draft: Draft) -> Part:
     """A draft as it goes into a message."""
     frame = framed(draft).frame
     codec, body = (0, draft.text) if frame is None else (1, frame)
-    columns = zstandard.ZstdCompressor(level=1).compress(carry(draft.heads)) if draft.heads else b""
+    columns = compress(carry(draft.heads)) if draft.heads else b""
     return Part(draft.count, codec, body, draft.key, draft.digest, columns=columns)
 
 

@@ -21,6 +21,7 @@ import zstandard
 
 from context.block import Block, Bounds, Columns, line_ends
 from context.column import MAX_NAMES, Column
+from context.compression import compress
 from context.errors import ContextError
 from context.items import Batch
 from context.literals import FOLD_INTO_ASCII
@@ -99,8 +100,7 @@ def folds(text: bytes) -> bool:
 
 def encode(sealed: Sealed) -> bytes:
     """The bytes of a sealed block."""
-    block, compress = sealed.block, zstandard.ZstdCompressor(level=1).compress
-    bounds, heads = block.bounds, block.columns.heads
+    block, bounds, heads = sealed.block, sealed.block.bounds, sealed.block.columns.heads
     names = _Names(_counts(heads.types), _counts(heads.sources), list(heads.symbols.values))
     packed = pack(heads, block.columns.runs, sealed.terms)
     plain = msgspec.json.encode(names), packed, block.text

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import zstandard
 
+from context.compression import decompress
 from context.damage import DamagedLog
 from context.entries import framed
 from context.errors import ContextError, FencedOut, KeyReused, StorageFull
@@ -189,7 +190,7 @@ class SqliteLog:
     def _batch(self, row: tuple[int, int, float, int, int, bytes]) -> Batch:
         first, count, ingested_at, term, codec, body = row
         try:
-            text = zstandard.ZstdDecompressor().decompress(body) if codec else body
+            text = decompress(body) if codec else body
         except zstandard.ZstdError as exc:
             raise DamagedLog(str(self._path), first, str(exc)) from exc
         return Batch(first, count, ingested_at, term, text)
