@@ -83,7 +83,9 @@ class Block:
         Raises ValueError where the batches do not follow each other or miscount their lines.
         """
         text = batches[0].text if len(batches) == 1 else b"".join(b.text for b in batches)
-        ends, runs, first = line_ends(text), _runs(batches), batches[0].first_offset
+        ends = batches[0].ends if len(batches) == 1 else None
+        ends = line_ends(text) if ends is None else ends
+        runs, first = _runs(batches), batches[0].first_offset
         count = batches[-1].last_offset - first + 1
         if len(ends) != count:
             raise ValueError(f"batches from offset {first} count {count}, hold {len(ends)} lines")

@@ -17,8 +17,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import msgspec
+import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
+from context.block import line_ends
 from context.casting import FIRST, Casting
 from context.compression import compress, decompress
 from context.heads import Heads
@@ -56,15 +59,20 @@ class Part(msgspec.Struct, array_like=True, frozen=True):
 
     def lines(self) -> bytes:
         """The lines as in `Batch.text`; raises EntryError unless they are `count` lines."""
+        return self.ended()[0]
+
+    def ended(self) -> tuple[bytes, NDArray[np.int32]]:
+        """The lines as in `Batch.text`, and where each ends; raises as `lines`."""
         text = self.body
         if self.codec:
             try:
                 text = decompress(self.body)
             except (zstandard.ZstdError, MemoryError) as exc:
                 raise EntryError(f"the lines are not zstd: {exc}") from exc
-        if text.count(b"\n") != self.count or text[-1:] != b"\n":
+        ends = line_ends(text)
+        if len(ends) != self.count or text[-1:] != b"\n":
             raise EntryError(f"not {self.count} lines")
-        return text
+        return text, ends
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True):

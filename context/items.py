@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import numpy as np
 from msgspec import UNSET, UnsetType
+from numpy.typing import NDArray
 
 from context.errors import BadCursor
 from context.heads import Heads
@@ -62,6 +64,8 @@ class Batch:
     heads: Heads | None = field(default=None, compare=False, repr=False)  # where at hand
     # The text as one zstd frame that tells its size, where at hand.
     frame: bytes | None = field(default=None, compare=False, repr=False)
+    # Where each line ends, before its newline, (items,), where at hand.
+    ends: NDArray[np.int32] | None = field(default=None, compare=False, repr=False)
 
     @property
     def last_offset(self) -> int:

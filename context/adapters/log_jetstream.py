@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from context import errors
 from context.adapters.log_applied import AppliedLog
@@ -31,6 +33,7 @@ from shared_storage.errors import (
 )
 
 Outcome = Receipt | Exception
+_Lines = tuple[bytes, Heads | None, NDArray[np.int32] | None]
 MAX_MESSAGE_BYTES = (8 << 20) - 4096  # the engine's limit, less what is around the bodies
 
 
@@ -68,10 +71,12 @@ class ItemsApplier:
                 part.count,
                 entry.ingested_at if part.at is None else part.at,
                 message.term,
-                *found,
+                text,
+                heads,
                 part.body if part.codec else None,
+                ends,
             )
-            for (offset, part), found in zip(entry.placed(), lines, strict=True)
+            for (offset, part), (text, heads, ends) in zip(entry.placed(), lines, strict=True)
         ]
         self.on_applied(batches)
 
@@ -88,12 +93,13 @@ class ItemsApplier:
         parts = [recast(each, self.casting, entry.schema, self.schema) for each in entry.parts]
         return msgspec.structs.replace(entry, parts=parts, schema=self.schema)
 
-    def _lines(self, offset: int, part: Part) -> tuple[bytes, Heads | None]:
-        """The lines of a part, and their columns where they are at hand."""
+    def _lines(self, offset: int, part: Part) -> _Lines:
+        """The lines of a part, their columns and ends where these are at hand."""
         mine = self._written.get(offset)
         if mine is not None and mine[0].body == part.body:
-            return mine[1].text, mine[1].heads
-        return part.lines(), part.heads()
+            return mine[1].text, mine[1].heads, None
+        text, ends = part.ended()
+        return text, part.heads(), ends
 
 
 class JetStreamLog:
