@@ -12,20 +12,14 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from context.tensors import Calculation, TensorItem, key_of
+from context.tensor_keys import Seen
 
 MAX_ENTRIES = 1_000_000
 _KEPT = 7 / 8  # of the entries, once there are more: so that dropping is rare
 _MERGE = 8  # runs of like size joined at once
-
-_decode_lines = msgspec.json.Decoder(TensorItem).decode_lines
-_decode_line = msgspec.json.Decoder(TensorItem).decode
-
-Items = Sequence[tuple[int, float, bytes]]  # (offset, ingested_at, line), as read_forward gives
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +73,13 @@ class Registry:
         """Entries held; a hash that was seen again may count twice until runs are merged."""
         return sum(len(run.high) for run in self._runs)
 
-    def fold(self, items: Items, reached: int) -> None:
-        """Take in `tensor_math` items; with them everything up to `reached` is folded.
+    def fold(self, seen: Seen, reached: int) -> None:
+        """Take in the keys of `tensor_math` items; with them everything up to `reached` is folded.
 
         Where there are too many hashes those go that were not seen for the longest.
         """
-        found = list(_found(items))
-        if found:
-            runs = (*self._runs, _run(found))
+        if len(seen.keys):
+            runs = (*self._runs, _run(seen))
             last = runs[-_MERGE:]
             while len(last) == _MERGE and 4 * max(map(_size, last)) <= sum(map(_size, last)):
                 runs = (*runs[:-_MERGE], _merged(last))
@@ -124,43 +117,10 @@ def _joined(a: Entry, b: Entry) -> Entry:
     )
 
 
-def _found(items: Items) -> Iterable[tuple[bytes, int, int]]:
-    """Key, offset, and offset of the meaning for every hash of every item."""
-    calculations = _decoded(items)
-    for (offset, _, _), data in zip(items, calculations, strict=True):
-        if data is None:
-            continue
-        meant = offset if data.context_meaning else -1
-        own = data.canonical()
-        sent = key_of(data.hash_value) if data.hash_value else None
-        if own:
-            yield own[:16], offset, meant
-        if sent and (not own or sent != own[:16]):
-            yield sent, offset, meant
-
-
-def _decoded(items: Items) -> list[Calculation | None]:
-    try:
-        lines = _decode_lines(b"\n".join(line for _, _, line in items))
-        return [line.data for line in lines]
-    except (msgspec.DecodeError, RecursionError):
-        return [_one(line) for _, _, line in items]
-
-
-def _one(line: bytes) -> Calculation | None:
-    """The calculation of a line; None where it cannot be read, which no later rule should cause."""
-    try:
-        return _decode_line(line).data
-    except (msgspec.DecodeError, RecursionError):
-        return None
-
-
-def _run(found: Sequence[tuple[bytes, int, int]]) -> Run:
-    halves = np.frombuffer(b"".join(key for key, _, _ in found), dtype=">u8").astype(np.uint64)
-    offsets = np.array([offset for _, offset, _ in found], np.int64)
-    meant = np.array([offset for _, _, offset in found], np.int64)
-    once = np.ones(len(found), np.uint32)
-    return _sorted([halves[::2], halves[1::2], offsets, offsets, meant, once])
+def _run(seen: Seen) -> Run:
+    once = np.ones(len(seen.keys), np.uint32)
+    high, low = seen.keys.T
+    return _sorted([high, low, seen.offsets, seen.offsets, seen.meant, once])
 
 
 def _merged(runs: Sequence[Run]) -> Run:

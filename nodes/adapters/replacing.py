@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 import nats.errors
 from nats.aio.client import Client
-from nats.js.api import PeerInfo
+from nats.js.api import ClusterInfo
 from nats.js.errors import APIError
 
 from nodes.adapters.nats_client import connect
@@ -24,6 +24,7 @@ from nodes.errors import NodeRuns
 log = logging.getLogger(__name__)
 PING = "$SYS.REQ.SERVER.PING"
 REMOVE = "$JS.API.SERVER.REMOVE"
+NAMES = "$JS.API.STREAM.NAMES"
 HEAR_S = 1.0  # engines that run answer within
 ASK_S = 2.0
 AGAIN_S = 0.25
@@ -42,6 +43,10 @@ class _Pong(msgspec.Struct):
 class _Fault(msgspec.Struct):
     err_code: int = 0
     description: str = ""
+
+
+class _Names(msgspec.Struct):
+    streams: list[str] | None = None
 
 
 class _Removed(msgspec.Struct):
@@ -102,22 +107,27 @@ async def running(client: Client) -> set[str]:
 
 async def tell_when_whole(client: Client, replicas: int) -> None:
     """Log once that each stream has as many current replicas as it should have."""
-    js = client.jetstream(timeout=ASK_S)
-    while True:
-        try:
-            streams = await js.streams_info()
-            clusters = [stream.cluster for stream in streams]
-        except _FAULTS:
-            clusters = []
-        current = [
-            sum(_is_current(peer) for peer in cluster.replicas or ()) if cluster else 0
-            for cluster in clusters
-        ]
-        if clusters and all(count >= replicas - 1 for count in current):
-            log.info("every stream has its replicas again", extra={"replicas": replicas})
-            return
+    while not await is_whole(client, replicas):
         await asyncio.sleep(AGAIN_S * 4)
+    log.info("every stream has its replicas again", extra={"replicas": replicas})
 
 
-def _is_current(peer: PeerInfo) -> bool:
-    return bool(peer.current) and not peer.offline
+async def is_whole(client: Client, replicas: int) -> bool:
+    """Whether every stream has a leader, and all its replicas are there and have everything.
+
+    Each is asked for by name: a list of all is of those that have a leader.
+    """
+    js = client.jetstream(timeout=ASK_S)
+    try:
+        answer = await client.request(NAMES, timeout=ASK_S)
+        names = msgspec.json.decode(answer.data, type=_Names).streams
+        clusters = [(await js.stream_info(name)).cluster for name in names or ()]
+    except (*_FAULTS, msgspec.MsgspecError):
+        return False
+    return bool(clusters) and all(cluster and _has(cluster, replicas) for cluster in clusters)
+
+
+def _has(cluster: ClusterInfo, replicas: int) -> bool:
+    """Who leads is none of the replicas that are told."""
+    others = cluster.replicas or []
+    return len(others) == replicas - 1 and all(each.current and not each.offline for each in others)

@@ -1,6 +1,7 @@
 """Folds the log's tensor calculations into the registry: all of it at the start, then what comes.
 
-Beside the commits, never in their way: a hash is known some milliseconds after its item.
+Beside the commits, never in their way: a hash is known some milliseconds after its item. The lines
+are read where the index has them, many at once; nothing of them is decoded.
 """
 
 from __future__ import annotations
@@ -8,22 +9,27 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import numpy as np
+
+from context.block import Block
+from context.damage import LostBlock
 from context.errors import ContextError
 from context.filter import Filter
-from context.query import Selection
-from context.search import read_on
+from context.snapshot import Skipped, Snapshot
+from context.tensor_keys import Seen, prepare, seen_in
 from server.agent.node import Node
 
 log = logging.getLogger(__name__)
 PAUSE_S = 0.1  # gathers what comes meanwhile: many items at once cost less each
 AGAIN_S = 1.0
-STEP_ITEMS, STEP_BYTES, STEP_SCAN_BYTES = 2000, 2 << 20, 4 << 20  # some 10 ms
-_WISH = Selection(Filter(types=frozenset({"tensor_math"})))
+STEP_BYTES = 4 << 20  # of lines: some milliseconds
+_WISH = Filter(types=frozenset({"tensor_math"}))
 
 
 async def follow(node: Node) -> None:
     """Follow the log for ever."""
     registry = node.tensors
+    await asyncio.to_thread(prepare)
     while True:
         try:
             newest = node.snapshot().newest
@@ -40,12 +46,35 @@ async def follow(node: Node) -> None:
 
 
 def _step(node: Node) -> None:
-    items, reached = read_on(
-        node.snapshot(),
-        node.tensors.folded,
-        _WISH,
-        max_items=STEP_ITEMS,
-        max_bytes=STEP_BYTES,
-        max_scan_bytes=STEP_SCAN_BYTES,
-    )
-    node.tensors.fold(items, reached)
+    node.tensors.fold(*read_on(node.snapshot(), node.tensors.folded))
+
+
+def read_on(snapshot: Snapshot, after: int, most: int = STEP_BYTES) -> tuple[Seen, int]:
+    """What of the items after `after` is folded, and the offset up to which that is everything.
+
+    What is gone is passed over. It ends with the block that reaches `most` bytes of lines. Raises
+    UnreadableBlock.
+    """
+    found, reached, size = list[Seen](), max(after, snapshot.oldest - 1), 0
+    for entry in snapshot.oldest_first(reached):
+        assert not isinstance(entry, Skipped), "nothing is skipped without a plan"
+        if not entry.bounds.excludes(_WISH):
+            try:
+                block = entry.aside()
+                found.append(_seen(block, reached))
+                size += len(block.text)
+            except LostBlock:
+                pass
+        reached = entry.last_offset
+        if size >= most:
+            break
+    return Seen.join(found), reached
+
+
+def _seen(block: Block, after: int) -> Seen:
+    first = max(after + 1 - block.first_offset, 0)
+    mask = block.mask(_WISH, first, block.count)
+    chosen = np.arange(first, block.count) if mask is None else np.flatnonzero(mask) + first
+    ends = block.ends.astype(np.int64)
+    begins = np.concatenate([[0], ends[:-1] + 1])
+    return seen_in(block.text, begins[chosen], ends[chosen], chosen + block.first_offset)

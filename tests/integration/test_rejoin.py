@@ -10,14 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from nats.aio.client import Client
-from nats.errors import Error as NatsError
 
-from nodes.adapters.lease_nats import BUCKET as LEASE
 from nodes.adapters.nats_client import connect
+from nodes.adapters.replacing import is_whole
 from nodes.engine import Address
-from server.agent.replication import STREAM
-from shared_storage.adapters.cluster_meta import BUCKET as META
 from tests.cluster import Cluster, cluster
 from tests.engines import SECRET
 from tests.faults.node import broken
@@ -26,7 +22,6 @@ from tests.node_process import NodeProcess, wait_for
 LATEST = "/api/context/latest"
 BODY = 1000  # items
 REBUILD_S = 300.0
-STREAMS = STREAM, f"KV_{LEASE}", f"KV_{META}"
 
 
 def body(first: int, count: int = BODY) -> bytes:
@@ -92,21 +87,10 @@ async def rebuilt(three: Cluster) -> None:
     client = await connect(addresses, SECRET, tls=None)
     try:
         async with asyncio.timeout(REBUILD_S):
-            for name in STREAMS:
-                while not await _is_whole(client, name):
-                    await asyncio.sleep(0.05)
+            while not await is_whole(client, len(three.nodes)):
+                await asyncio.sleep(0.05)
     finally:
         await client.close()
-
-
-async def _is_whole(client: Client, name: str) -> bool:
-    """Whether a stream has a leader, and both its followers have everything."""
-    try:
-        cluster = (await client.jetstream().stream_info(name)).cluster
-    except (TimeoutError, NatsError):
-        return False  # it has no leader now
-    replicas = (cluster and cluster.replicas) or []
-    return len(replicas) == 2 and all(each.current for each in replicas)
 
 
 def absence(three: Cluster, count: int, env: Mapping[str, str] | None = None) -> None:

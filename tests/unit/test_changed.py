@@ -18,7 +18,7 @@ def test_only_who_waits_for_this_goes_on() -> None:
         first = asyncio.create_task(changed.wait_for(lambda: newest >= 1))
         second = asyncio.create_task(changed.wait_for(lambda: newest >= 2))
         await turns()
-        for newest in (1, 2):
+        for newest in (1, 2):  # noqa: B007 - the conditions look at it
             assert not second.done()
             changed.tell()
             await turns()

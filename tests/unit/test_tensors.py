@@ -7,7 +7,9 @@ import json
 import re
 import struct
 from collections import defaultdict
+from collections.abc import Sequence
 from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from context.block import Block, Bounds, line_ends
+from context.damage import LostBlock
+from context.index import Index
+from context.items import Batch
+from context.tensor_keys import Seen, seen_in
 from context.tensor_registry import Registry
 from context.tensors import MAX_DEPTH, Calculation, key_of, named_in, range_of
+from server.agent.tensor_follower import read_on
 
 DOC = (Path(__file__).resolve().parents[2] / "docs" / "tensor-hash.md").read_text()
 VECTORS = re.findall(r"^\| `(\{.*\})` \| `([0-9a-f]{64})` \|$", DOC, re.MULTILINE)
@@ -165,6 +173,77 @@ def test_has_no_hash_beyond_its_depth(brackets: str | tuple[str, str]) -> None:
     assert canonical(nested(MAX_DEPTH)) is None
 
 
+# --- many lines at once ---------------------------------------------------------------------------
+
+DECIMALS = st.from_regex(
+    r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,25})?([eE][+-]?[0-9]{1,3})?", fullmatch=True
+) | st.floats(allow_nan=False, allow_infinity=False).map(repr)
+HALFWAY = st.builds(  # between two neighbours, and beside it
+    lambda m, e, beside: str((2 * m + 1) * 2**e + beside),
+    st.integers(2**52, 2**53 - 1),
+    st.integers(0, 8),
+    st.integers(-1, 1),
+).map(lambda digits: f"{digits[:-3]}.{digits[-3:]}e3")
+
+
+@settings(max_examples=500)
+@given(st.lists((DECIMALS | HALFWAY).filter(lambda text: abs(float(text)) < 1e308), min_size=1))
+def test_numbers_of_lines_are_the_nearest_binary64(numbers: list[str]) -> None:
+    values = [*numbers, f"[{','.join(numbers)}]"]
+    head = msgspec.json.encode({**ITEM, "data": {}})[:-3].decode()
+    found = seen_of([f'{head}{{"result":{value}}}}}'.encode() for value in values])
+    assert sorted(found.offsets.tolist()) == list(range(len(values)))
+    for value, (key, _, _) in zip(values, sorted(listed(found), key=itemgetter(1)), strict=True):
+        assert (canonical(f'{{"result":{value}}}') or "").startswith(key.hex())
+
+
+TOLD = st.fixed_dictionaries(
+    {"result": VALUES},
+    optional={
+        "input_data": VALUES | st.lists(st.lists(NUMBERS, min_size=2, max_size=2), min_size=1),
+        "operation": VALUES,
+        "calculation_id": LEAVES,
+        "hash_value": st.none()
+        | st.text(max_size=5)
+        | st.text("0123456789abcdefABCDEF", max_size=70),
+        "context_meaning": st.none() | st.text(max_size=5),
+        "other": VALUES,
+        'quo"ted': VALUES,
+    },
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(TOLD, max_size=4), st.text(max_size=3))
+def test_many_lines_have_the_keys_of_each(found: list[dict[str, Any]], source: str) -> None:
+    lines = [msgspec.json.encode({**ITEM, "source": source, "data": data}) for data in found]
+    together = seen_of(lines)
+    expected = []
+    for offset, data in enumerate(found):
+        calculation = msgspec.convert(data, Calculation)
+        own = calculation.canonical()
+        meant = offset if data.get("context_meaning") else -1
+        told = {key_of(text) for text in (own and own.hex(), data.get("hash_value")) if text}
+        expected += [(key, offset, meant) for key in told]
+    assert sorted(listed(together)) == sorted(expected)
+
+
+@given(st.binary(max_size=80), st.integers(0, 200))
+def test_lines_that_were_never_items_do_no_harm(noise: bytes, at: int) -> None:
+    good = msgspec.json.encode({**ITEM, "data": {"input_data": [[1, 2]], "result": 0.5}})
+    bad = (good[:at] + noise).replace(b"\n", b"")
+    with_it = listed(seen_of([good, bad, good]))
+    assert [each for each in with_it if each[1] != 1] == listed(seen_of([good, b"{}", good]))
+
+
+def listed(found: Seen) -> list[tuple[bytes, int, int]]:
+    columns = found.keys.tolist(), found.offsets.tolist(), found.meant.tolist()
+    return [
+        (high.to_bytes(8, "big") + low.to_bytes(8, "big"), offset, meant)
+        for (high, low), offset, meant in zip(*columns, strict=True)
+    ]
+
+
 # --- keys -------------------------------------------------------------------------------------
 
 
@@ -202,13 +281,22 @@ def test_hashes_in_other_items_are_noticed() -> None:
 # --- the registry -----------------------------------------------------------------------------
 
 
+ITEM = {"type": "tensor_math", "source": "unknown", "timestamp": 1767225600.25}
+
+
 def line(result: int, hash_value: str | None, meaning: str | None) -> bytes:
     data: dict[str, Any] = {"calculation_id": "c", "result": result}
     if hash_value is not None:
         data["hash_value"] = hash_value
     if meaning is not None:
         data["context_meaning"] = meaning
-    return msgspec.json.encode({"type": "tensor_math", "data": data})
+    return msgspec.json.encode({**ITEM, "data": data})
+
+
+def seen_of(lines: Sequence[bytes], first: int = 0) -> Seen:
+    text = b"".join(each + b"\n" for each in lines)
+    ends = line_ends(text).astype(np.int64)
+    return seen_in(text, np.append(0, ends + 1)[:-1], ends, np.arange(first, first + len(lines)))
 
 
 CALCULATIONS = st.tuples(
@@ -225,9 +313,9 @@ def test_registry_equals_a_dict(steps: list[list[tuple[int, str | None, str | No
     seen: dict[bytes, list[int]] = defaultdict(list)
     meant: dict[bytes, int] = {}
     for step in steps:
-        items = []
+        lines, begun = [], offset
         for result, hash_value, meaning in step:
-            items.append((offset, 0.0, line(result, hash_value, meaning)))
+            lines.append(line(result, hash_value, meaning))
             own = canonical(f'{{"result":{result}}}')
             assert own is not None
             for key in {key_of(text) for text in (own, hash_value) if text}:
@@ -235,7 +323,7 @@ def test_registry_equals_a_dict(steps: list[list[tuple[int, str | None, str | No
                 if meaning:
                     meant[key] = offset
             offset += 1
-        registry.fold(items, offset)
+        registry.fold(seen_of(lines, begun), offset)
         assert registry.folded == offset
     for key, offsets in seen.items():
         entry = registry.get(key)
@@ -251,7 +339,7 @@ def test_the_hashes_not_seen_for_long_are_dropped() -> None:
     registry, always = Registry(limit=1000), "f" * 64
     for offset in range(5000):
         sent = always if offset % 100 == 0 else None
-        registry.fold([(offset, 0.0, line(offset, sent, None))], offset)
+        registry.fold(seen_of([line(offset, sent, None)], offset), offset)
         assert len(registry) <= 1001
     kept = registry.get(key_of(always))
     assert kept is not None
@@ -266,9 +354,43 @@ def test_keys_that_share_their_first_half_stay_apart() -> None:
     registry = Registry()
     texts = ["0123456789abcdef" + digit * 16 for digit in "9a1f05"]
     for offset, text in enumerate(texts * 20):
-        registry.fold([(offset, 0.0, line(offset, text, None))], offset)
+        registry.fold(seen_of([line(offset, text, None)], offset), offset)
     for text in texts:
         entry = registry.get(key_of(text))
         assert entry is not None
         assert entry.seen == 20
     assert len(registry.between(*range_of("0123456789abcdef") or (b"", b""), 100)) == len(texts)
+
+
+def test_blocks_are_read_from_any_offset_and_what_is_lost_is_passed_over() -> None:
+    def lines(first: int) -> list[bytes]:
+        return [
+            line(n, f"{n:08x}", None)
+            if n % 3 == 0
+            else msgspec.json.encode({**ITEM, "type": "note", "data": {"pad": "x" * 20_000}})
+            for n in range(first, first + 40)
+        ]
+
+    batches = [
+        Batch(first, 40, 1.0, 1, b"".join(each + b"\n" for each in lines(first)))
+        for first in range(0, 240, 40)
+    ]
+
+    def load(bounds: Bounds) -> Block:
+        if bounds.first_offset == 0:
+            raise LostBlock("its block is damaged", bounds)
+        first, last = bounds.first_offset, bounds.last_offset
+        return Block.of([each for each in batches if first <= each.first_offset <= last])
+
+    index = Index(load, 0)
+    for batch in batches:
+        index.apply(batch)
+    snapshot = index.snapshot()
+    kept = snapshot.closed[1].first_offset
+    assert len(snapshot.closed) > 2
+    for after in (-1, kept - 2, kept, kept + 5, 238, 239):
+        found, reached = read_on(snapshot, after)
+        expected = [n for n in range(max(after + 1, kept), 240) if n % 3 == 0]
+        assert sorted(found.offsets.tolist()) == sorted(2 * expected)
+        assert reached == 239
+    assert read_on(snapshot, kept, 1)[1] == snapshot.closed[1].last_offset
