@@ -140,16 +140,13 @@ def _serve_eventlet(app: Any, sock: socket.socket, plain: PlainHttp | None) -> N
     wsgi: Any = importlib.import_module("eventlet.wsgi")
 
     def handle(handler: Any) -> None:
-        connection, going_on = handler.connection, None
+        connection, going_on = handler.connection, True
         known = about(connection.getsockname(), handler.client_address) if plain else {}
-        while True:
-            if plain:
-                going_on = plain.serve(connection, handler.rfile, known)
-            if going_on is None:
+        while going_on:
+            served = plain.serve(connection, handler.rfile, known) if plain else None
+            if served is None:
                 handler.handle_one_request()
-                going_on = not handler.close_connection
-            if not going_on:
-                return
+            going_on = not handler.close_connection if served is None else served
 
     def parse_request(handler: Any) -> bool:
         try:
