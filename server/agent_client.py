@@ -18,10 +18,10 @@ import msgspec
 from server import ipc
 from server.ipc import Answer, FeedBatch, Led, Request
 from server.logs import request_id
+from server.posting import Line
 
 MAX_CONNECTIONS = 256
 _SURELY_OPEN_S = 0.1  # an agent that is restarted takes longer
-_PIECE_BYTES = 16 * 1024  # usual answers come in one piece
 TIMEOUT_S = 75.0  # above the longest deadline that a search or decision may ask for
 
 _answer = msgspec.msgpack.Decoder(Answer).decode
@@ -44,6 +44,8 @@ class AgentClient:
         self._path = str(path)
         self._idle: list[tuple[socket.socket, float]] = []  # with the time of its last exchange
         self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._line: Line | None = None  # for small bodies
+        self._lines = threading.Lock()
 
     def call(self, method: str, params: dict[str, Any] | None = None, body: bytes = b"") -> Answer:
         """Ask once and wait for the answer, whatever its status.
@@ -52,12 +54,14 @@ class AgentClient:
         a write took effect is unknown then, and an idempotency key makes the repeat safe.
         """
         asked = {"request_id": request_id(), **(params or {})}
+        if method == "ingest" and len(body) <= ipc.SMALL_BYTES and "content_encoding" not in asked:
+            return self._post(asked, body)
         frame = ipc.pack(Request(method, asked, body))
         with self._slots:
             sock = self._connection()
             try:
                 sock.sendall(frame)
-                answer = _answer(_receive(sock)[0])  # nothing follows it
+                answer = _answer(ipc.receive(sock)[0])  # nothing follows it
             except BaseException as exc:
                 sock.close()
                 if isinstance(exc, OSError):
@@ -65,6 +69,22 @@ class AgentClient:
                 raise
             self._idle.append((sock, time.monotonic()))
         return answer
+
+    def _post(self, asked: dict[str, Any], body: bytes) -> Answer:
+        with self._slots:
+            try:
+                return self._posting().post(asked, body, TIMEOUT_S)
+            except OSError as exc:
+                raise AgentUnavailable(f"the agent process went away: {exc}") from exc
+
+    def _posting(self) -> Line:
+        with self._lines:
+            if self._line is None or self._line.lost:
+                sock = self._connect()
+                sock.sendall(ipc.pack(Request("intake", {})))
+                ipc.receive(sock)
+                self._line = Line(sock)
+            return self._line
 
     def json(self, method: str, params: dict[str, Any] | None = None, body: bytes = b"") -> Any:
         """Decoded answer of a call that is known to succeed; raises CallFailed otherwise."""
@@ -156,32 +176,7 @@ def _frames(sock: socket.socket) -> Iterator[bytes | bytearray]:
         begun = b""
         while True:
             try:
-                payload, begun = _receive(sock, begun)
+                payload, begun = ipc.receive(sock, begun)
             except OSError as exc:
                 raise AgentUnavailable(f"the agent's feed ended: {exc}") from exc
             yield payload
-
-
-def _receive(sock: socket.socket, begun: bytes = b"") -> tuple[bytes | bytearray, bytes]:
-    """One frame, and what came after it already."""
-    while len(begun) < ipc.HEADER_BYTES:
-        more = sock.recv(_PIECE_BYTES)
-        if not more:
-            raise ConnectionResetError("connection closed")
-        begun += more
-    end = ipc.HEADER_BYTES + ipc.length(begun[: ipc.HEADER_BYTES])
-    if len(begun) >= end:
-        return begun[ipc.HEADER_BYTES : end], begun[end:]
-    return _exactly(sock, end - ipc.HEADER_BYTES, begun[ipc.HEADER_BYTES :]), b""
-
-
-def _exactly(sock: socket.socket, size: int, begun: bytes) -> bytearray:
-    buffer = bytearray(size)
-    buffer[: len(begun)] = begun
-    view, got = memoryview(buffer), len(begun)
-    while got < size:
-        count = sock.recv_into(view[got:])
-        if not count:
-            raise ConnectionResetError("connection closed")
-        got += count
-    return buffer

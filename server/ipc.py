@@ -3,17 +3,21 @@
 A frame is a 4-byte big-endian length and a msgpack array. The web process asks
 `[method, params, body]`; the agent answers `[status, headers, body]`. One connection carries one
 exchange at a time; `feed` and `leadership` turn a connection into a stream of the agent's frames.
-On a feed's, the web process may say again at any time whether it wants `whole` batches.
+On a feed's, the web process may say again at any time whether it wants `whole` batches. After the
+answer to `intake` a connection carries numbered bodies to ingest, and answers, as they come.
 """
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import msgspec
 
 MAX_FRAME_BYTES = 80 * 1024 * 1024  # above the largest answer: 10,000 items, or a 16 MiB body
 HEADER_BYTES = 4
+PIECE_BYTES = 16 * 1024  # usual answers come in one piece
+SMALL_BYTES = 256 * 1024  # of items, checked in about a millisecond: a thread would cost more
 
 
 class Request(msgspec.Struct, array_like=True):
@@ -27,6 +31,23 @@ class Request(msgspec.Struct, array_like=True):
 class Answer(msgspec.Struct, array_like=True):
     """The agent's answer: an HTTP status, headers, and a body that is passed on as it is."""
 
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Posted(msgspec.Struct, array_like=True):
+    """A small body to ingest, one of many on their way."""
+
+    number: int
+    params: dict[str, Any]
+    body: bytes
+
+
+class Told(msgspec.Struct, array_like=True):
+    """The answer to the body of this number."""
+
+    number: int
     status: int
     headers: dict[str, str]
     body: bytes
@@ -72,3 +93,28 @@ def length(header: bytes) -> int:
     if size > MAX_FRAME_BYTES:
         raise FrameTooLarge(f"frame of {size} bytes; at most {MAX_FRAME_BYTES} are allowed")
     return size
+
+
+def receive(sock: socket.socket, begun: bytes = b"") -> tuple[bytes | bytearray, bytes]:
+    """One frame, and what came after it already."""
+    while len(begun) < HEADER_BYTES:
+        more = sock.recv(PIECE_BYTES)
+        if not more:
+            raise ConnectionResetError("connection closed")
+        begun += more
+    end = HEADER_BYTES + length(begun[:HEADER_BYTES])
+    if len(begun) >= end:
+        return begun[HEADER_BYTES:end], begun[end:]
+    return _exactly(sock, end - HEADER_BYTES, begun[HEADER_BYTES:]), b""
+
+
+def _exactly(sock: socket.socket, size: int, begun: bytes) -> bytearray:
+    buffer = bytearray(size)
+    buffer[: len(begun)] = begun
+    view, got = memoryview(buffer), len(begun)
+    while got < size:
+        count = sock.recv_into(view[got:])
+        if not count:
+            raise ConnectionResetError("connection closed")
+        got += count
+    return buffer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from context.damage import LostBlock
 from context.errors import InvalidItem, InvalidJson, InvalidRequest, NotFound
 from context.items import encode_item
 from context.packing import parse_request as parse_pack
-from context.ports import Draft
+from context.ports import Draft, Receipt
 from context.request import parse_latest, parse_search, parse_stream
 from context.search import latest, read_forward, search
 from context.types import MAX_SCHEMA_BYTES
@@ -40,19 +41,23 @@ def body_json(request: Request) -> Any:
 async def ingest(node: Node, request: Request) -> Answer:
     """POST /api/context/ingest."""
     asked, body = request.params, request.body
+    # A small compressed body may hold a large one.
+    size = node.settings.max_body_bytes if asked.get("content_encoding") else len(body)
+    return accepted(node, await node.append(await node.parse(size, draft, node, asked, body)))
+
+
+def draft(node: Node, asked: Mapping[str, Any], body: bytes) -> Draft:
+    """What a body asks to store, checked. Raises what is wrong with it."""
     key = asked.get("idempotency_key")
     if key is not None and not 0 < len(key) <= MAX_KEY_CHARS:
         raise InvalidRequest(
             f"Idempotency-Key must have 1 to {MAX_KEY_CHARS} characters, got {len(key)}"
         )
-    limit, encoding = node.settings.max_body_bytes, asked.get("content_encoding", "")
-    plain, lines = await node.parse(
-        limit if encoding else len(body),  # a small compressed body may hold a large one
-        parse,
+    plain, lines = parse(
         body,
         content_type=asked.get("content_type", ""),
-        encoding=encoding,
-        limit=limit,
+        encoding=asked.get("content_encoding", ""),
+        limit=node.settings.max_body_bytes,
         types=node.types,
         now=time.time(),
     )
@@ -60,8 +65,12 @@ async def ingest(node: Node, request: Request) -> Answer:
         message = "data.chain of this log's own epoch is written by the node alone"
         raise InvalidItem(message, [{"index": 0, "field": "data.chain", "message": message}])
     digest = hashlib.blake2b(plain, digest_size=16).digest() if key is not None else b""
-    receipt = await node.append(Draft(lines.count, lines.text, key, digest, lines.heads))
-    accepted = {
+    return Draft(lines.count, lines.text, key, digest, lines.heads)
+
+
+def accepted(node: Node, receipt: Receipt) -> Answer:
+    """The acknowledgement."""
+    document = {
         "accepted": receipt.count,
         "first_offset": receipt.first_offset,
         "last_offset": receipt.last_offset,
@@ -69,8 +78,8 @@ async def ingest(node: Node, request: Request) -> Answer:
         "term": receipt.term,
     }
     if receipt.replayed:
-        return answers.json(accepted, 200, Idempotent_Replayed="true")
-    return answers.json(accepted, 201)
+        return answers.json(document, 200, Idempotent_Replayed="true")
+    return answers.json(document, 201)
 
 
 async def get_latest(node: Node, request: Request) -> Answer:

@@ -14,7 +14,8 @@ import msgspec
 from context.errors import ContextError
 from server import ipc, problems
 from server.agent.feed import Feed
-from server.agent.node import Node, NotReady
+from server.agent.intake import Intake
+from server.agent.node import Node
 from server.ipc import Answer, Led, Request
 from server.logs import serving
 
@@ -40,6 +41,7 @@ class IpcServer:
         return server
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        intake = None
         try:
             while True:
                 size = ipc.length(await reader.readexactly(ipc.HEADER_BYTES))
@@ -48,6 +50,9 @@ class IpcServer:
                     await Feed(self._node, reader, writer).run(request)
                 if request.method == "leadership":
                     await self._leadership(writer)
+                if request.method == "intake":
+                    intake = Intake(self._node, self._finish, writer)
+                    return
                 writer.write(ipc.pack(await self._answer(request)))
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
@@ -57,9 +62,10 @@ class IpcServer:
         except ContextError as exc:  # amid a feed; the web process asks again
             log.error("a feed was cut", extra={"reason": exc.detail})
         finally:
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
+            if intake is None:
+                writer.close()
+                with contextlib.suppress(ConnectionError):
+                    await writer.wait_closed()
 
     async def _answer(self, request: Request) -> Answer:
         started = time.perf_counter()
@@ -68,20 +74,22 @@ class IpcServer:
                 answer = await self._called(request)
             except Exception as exc:  # whatever a call raises becomes a problem; the node goes on
                 answer = problems.answer(problems.describe(exc))
+        return self._finish(request.method, answer, started)
+
+    def _finish(self, method: str, answer: Answer, started: float) -> Answer:
         # On problems too: who asks several nodes wants to know which one is behind.
         answer.headers["Context-Node"] = self._node.settings.node_id
         answer.headers["Context-Applied"] = self._node.cursor(self._node.snapshot().newest)
         if behind := self._node.behind:
             answer.headers["Context-Stale"] = str(behind)
         took = time.perf_counter() - started
-        self._node.metrics.calls.labels(request.method, answer.status).observe(took)
+        self._node.metrics.calls.labels(method, answer.status).observe(took)
         return answer
 
     async def _called(self, request: Request) -> Answer:
-        node = self._node
-        if node.not_ready and request.method not in ALWAYS:
-            raise NotReady(f"this node is not ready: {node.not_ready}")
-        return await self._calls[request.method](node, request)
+        if request.method not in ALWAYS:
+            self._node.check_ready()
+        return await self._calls[request.method](self._node, request)
 
     async def _leadership(self, writer: asyncio.StreamWriter) -> None:
         """Tell who leads, at once and at every change, for ever."""

@@ -36,13 +36,13 @@ from server.agent.questions import Questions
 from server.agent.tickets import Tickets
 from server.config import Settings
 from server.ids import Ids
+from server.ipc import SMALL_BYTES
 from server.semantic.client import SemanticClient
 from shared_storage.ports import BlobStore, StateStore
 
 T = TypeVar("T")
 PassOn = Callable[[Sequence[Item], str | None, bool], Awaitable[Receipt]]  # items, key, urgent
 MAX_SEARCHES_WAITING = 64
-AT_ONCE_BYTES = 256 * 1024  # parsed in about a millisecond: a thread would cost more
 
 
 class NotReady(ContextError):
@@ -128,6 +128,11 @@ class Node:
         """Items that other nodes are known to have beyond this one's; 0 in the ordinary case."""
         return max(0, self.leadership.newest_offset - self.snapshot().newest)
 
+    def check_ready(self) -> None:
+        """Raise NotReady while the log is read into the index."""
+        if self.not_ready:
+            raise NotReady(f"this node is not ready: {self.not_ready}")
+
     # --- writing ---
 
     async def append(self, draft: Draft, *, urgent: bool = False) -> Receipt:
@@ -138,6 +143,14 @@ class Node:
         if not urgent:
             self.room.check()
         return await self.committer.append(draft)
+
+    def submit(self, draft: Draft, done: Callable[[Receipt | Exception], None]) -> None:
+        """Have `done` called, in the event loop, with what became of a draft.
+
+        Raises StorageFull as `append`, RateLimited where too much waits already.
+        """
+        self.room.check()
+        self.committer.submit(draft, done)
 
     async def append_items(
         self, items: Sequence[Item], *, key: str | None = None, urgent: bool = False
@@ -197,7 +210,7 @@ class Node:
 
     async def parse(self, size: int, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run work on a body: small ones at once, large ones in a thread."""
-        if size <= AT_ONCE_BYTES:
+        if size <= SMALL_BYTES:
             return work(*args, **kwargs)
         return await self.loop.run_in_executor(self._parses, partial(work, *args, **kwargs))
 

@@ -1,0 +1,104 @@
+"""The web process's way for small bodies: many at a time on one connection to the agent.
+
+Who posts waits for a lock that the reading thread releases. One of those who post at once writes
+for all of them, and the agent answers in one piece what one commit made durable.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import threading
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from server import ipc
+from server.ipc import Answer, Posted, Told
+from server.runtime import real_lock
+
+_told = msgspec.msgpack.Decoder(Told).decode
+
+
+class Waiting:
+    """Who waits for an answer."""
+
+    __slots__ = ("answer", "lock")
+
+    def __init__(self) -> None:
+        self.answer: Answer | None = None  # None once the lock is free: the connection was lost
+        self.lock = threading.Lock()
+        self.lock.acquire()
+
+
+class Line:
+    """One connection that the agent has taken for `intake`, until it is lost."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """`sock` is this line's alone from now on."""
+        self.lost: OSError | None = None
+        self._sock = sock
+        self._numbers = itertools.count()
+        self._waiting: dict[int, Waiting] = {}
+        self._out: list[bytes] = []
+        self._lock = real_lock()
+        self._writing = False
+        sock.settimeout(None)
+        threading.Thread(target=self._read, name="posted", daemon=True).start()
+
+    def post(self, params: dict[str, Any], body: bytes, timeout_s: float) -> Answer:
+        """Post and wait for the answer; raises OSError where the agent goes away meanwhile."""
+        waiting, number = Waiting(), next(self._numbers)
+        frame = ipc.pack(Posted(number, params, body))
+        with self._lock:
+            if self.lost:
+                raise self.lost
+            self._waiting[number] = waiting
+            self._out.append(frame)
+            mine, self._writing = not self._writing, True
+        if mine:
+            self._write()
+        if not waiting.lock.acquire(timeout=timeout_s):
+            self.lose(TimeoutError(f"no answer within {timeout_s} s"))
+        if waiting.answer is None:
+            raise self.lost or ConnectionResetError("connection closed")
+        return waiting.answer
+
+    def lose(self, why: OSError) -> None:
+        """Give up the connection; all who wait hear of it."""
+        with self._lock:
+            self.lost = self.lost or why
+            waiting, self._waiting = self._waiting, {}
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)  # ends the reading
+        for each in waiting.values():
+            each.lock.release()
+
+    def _write(self) -> None:
+        while True:
+            with self._lock:
+                out, self._out = self._out, []
+                if not out:
+                    self._writing = False
+                    return
+            try:
+                self._sock.sendall(b"".join(out))
+            except OSError as exc:
+                self.lose(exc)
+
+    def _read(self) -> None:
+        begun = b""
+        try:
+            while True:
+                payload, begun = ipc.receive(self._sock, begun)
+                told = _told(payload)
+                waiting = self._waiting.pop(told.number, None)
+                if waiting:  # else it was lost meanwhile
+                    waiting.answer = Answer(told.status, told.headers, told.body)
+                    waiting.lock.release()
+        except OSError as exc:
+            self.lose(exc)
+        finally:
+            self.lose(ConnectionResetError("connection closed"))
+            self._sock.close()
