@@ -110,6 +110,14 @@ class NodeProcess:
         """What the node has written to standard output and error, over all its starts."""
         return (self.data_dir / "node.log").read_text(errors="replace")
 
+    @property
+    def errors(self) -> str:
+        """The newest of that which is worth a look."""
+        worth = ('"error"', '"critical"', " error ", " critical ")
+        return "\n".join(
+            [line for line in self.log.splitlines() if any(w in line for w in worth)][-20:]
+        )
+
     def start(self) -> None:
         """Start the node and wait until it is ready."""
         self.launch()

@@ -142,6 +142,10 @@ def run(
             begun.append(time.monotonic())
             table[name](cluster, chance)
         producers.wait(producers.acknowledged + BETWEEN, PROGRESS_S)
+    except Exception as exc:
+        for node in cluster.nodes:  # their folders may go with the disks that they are on
+            exc.add_note(f"{node.args[1]} logged:\n{node.errors}")
+        raise
     finally:
         producers.stop()
         reigns.stop()
