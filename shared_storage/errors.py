@@ -12,6 +12,7 @@ StorageError
 ├── BlobDiffers      422  the sender, or the disk: the bytes have another digest
 ├── HistoryGone      410  the operator: the stream no longer has what this node needs next
 ├── OutcomeUnknown   503  the cluster: the write may or may not have been stored
+├── CopyFailed       503  this node: its copy takes nothing in (full disk?); nothing was stored
 └── StreamDown       503  the cluster: no majority answers; nothing was stored
 """
 
@@ -106,6 +107,14 @@ class OutcomeUnknown(StorageError):
     """No answer came: the write may have been stored. The same request again finds out."""
 
     code = "outcome_unknown"
+    status = 503
+    retryable = True
+
+
+class CopyFailed(StorageError):
+    """This node's copy cannot take in what is in the stream; nothing of the request was stored."""
+
+    code = "copy_failed"
     status = 503
     retryable = True
 

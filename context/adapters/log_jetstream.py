@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from context import errors
 from context.adapters.log_applied import AppliedLog
+from context.adapters.log_sqlite import storage_error
 from context.casting import CASTING, FIRST, Casting
 from context.entries import Entry, EntryError, Part, decode_entry, encode_entry, pack, recast
 from context.heads import Heads
@@ -25,6 +26,7 @@ from shared_storage.adapters.replica import Replica
 from shared_storage.envelope import Envelope, Kind
 from shared_storage.errors import (
     BadMessage,
+    CopyFailed,
     NewerMessage,
     OutcomeUnknown,
     StaleTerm,
@@ -233,4 +235,6 @@ def _told(exc: StorageError) -> errors.ContextError:
             return errors.OutcomeUnknown(exc.detail)
         case StreamDown():
             return errors.NoMajority(exc.detail)
+        case CopyFailed():
+            return storage_error(exc)
     return errors.ContextError(exc.detail)

@@ -12,6 +12,7 @@ Invariants
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from typing import Protocol
 from shared_storage.envelope import Envelope, Kind, decode, encode
 from shared_storage.errors import (
     BadMessage,
+    CopyFailed,
     HistoryGone,
     OutcomeUnknown,
     StaleTerm,
@@ -72,12 +74,13 @@ class Replica:
         """Put the payload that `decide` makes into the stream and apply it; None writes nothing.
 
         `decide` is asked with everything applied that is in the stream, again each time another
-        message came first. Raises StaleTerm, StreamDown, OutcomeUnknown, and what `decide` raises.
+        message came first. Raises StaleTerm, StreamDown, OutcomeUnknown, CopyFailed, and what
+        `decide` raises.
         """
         with self.lock:
             for _ in range(MAX_TRIES):
                 if self._in_doubt:
-                    self._to_tail()
+                    self._catch_up()
                 if term < self.term:
                     raise StaleTerm(f"term {term} is older than {self.term}; find the leader again")
                 if kind is not Kind.FENCE and not self.leads(term):
@@ -132,10 +135,12 @@ class Replica:
         """Whether the message is in the stream, and applied; False: another one is there."""
         data = encode(message)
         sequence = self._sent(data)
-        if sequence is None:
-            return self._to_tail(ours=data)
         try:
+            if sequence is None:
+                return self._to_tail(ours=data)
             self._apply(sequence, data)
+        except StreamDown as exc:
+            raise OutcomeUnknown(f"perhaps stored by the cluster: {exc.detail}") from exc
         except StorageError:
             raise
         except Exception as exc:
@@ -166,6 +171,12 @@ class Replica:
                     raise doubt from exc
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _catch_up(self) -> None:
+        try:
+            self._to_tail()
+        except sqlite3.Error as exc:
+            raise CopyFailed(f"the copy of the stream could not be written ({exc})") from exc
 
     def _to_tail(self, ours: bytes | None = None) -> bool:
         """Apply everything that is in the stream now; whether `ours` was the first of it.

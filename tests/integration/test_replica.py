@@ -17,8 +17,10 @@ from context.adapters.log_applied import AppliedLog
 from context.adapters.log_jetstream import ItemsApplier, JetStreamLog
 from context.items import Batch
 from context.ports import Draft, Receipt
-from shared_storage.adapters.replica import Replica
+from shared_storage.adapters.replica import Applier, Replica
+from shared_storage.adapters.state_replicated import AppliedState
 from shared_storage.adapters.stream_memory import MemoryStream
+from shared_storage.changes import Put, encode_change
 from shared_storage.envelope import Envelope, Kind, encode
 from shared_storage.errors import HistoryGone, OutcomeUnknown, StaleTerm, StreamDown
 from shared_storage.ports import Stream
@@ -43,6 +45,14 @@ class Node:
         for batch in batches:
             assert batch.first_offset == len(self.heard)
             self.heard += batch.text.splitlines()
+
+    def add_state(self, folder: Path) -> AppliedState:
+        """Copy the stream's state too."""
+        state = AppliedState(folder / "state.db")
+        appliers: dict[Kind, Applier] = {Kind.ITEMS: self.items, Kind.STATE: state}
+        self.replica = Replica(self.replica.stream, appliers, epoch="e1", term=self.copy.term)
+        self.log = JetStreamLog(self.replica, self.items)
+        return state
 
     def write(self, line: bytes, term: int, key: str | None = None) -> Receipt:
         (outcome,) = self.log.append([Draft(1, line + b"\n", key, line)], term=term, now=1.0)
@@ -86,6 +96,15 @@ def test_lost_late_and_doubled_answers_store_each_item_once(tmp_path: Path, seed
     assert [receipt.first_offset for receipt in acknowledged.values()] == [*range(60)]
 
 
+@contextlib.contextmanager
+def room(state: AppliedState, pages: int) -> Iterator[None]:
+    """SQLite finds the disk full once the file has so many pages."""
+    most = state._db.execute("PRAGMA max_page_count").fetchone()[0]
+    state._db.execute(f"PRAGMA max_page_count = {pages}")
+    yield
+    state._db.execute(f"PRAGMA max_page_count = {most}")
+
+
 def fence(node: Node, term: int) -> None:
     """A leader begins: it tries until its mark is in the stream."""
     while node.replica.term != term:
@@ -105,6 +124,24 @@ def test_whoever_wrote_before_the_fence_is_refused_after_it(tmp_path: Path) -> N
         old.replica.fence(1)
     assert new.write(b"c", 2).first_offset == 1
     assert old.catch_up() == [b"a", b"c"]
+
+
+def test_a_copy_without_room_refuses_writes_and_goes_on_once_there_is_some(tmp_path: Path) -> None:
+    """The state's copy is full, the log's is not: what others wrote is not to be passed over."""
+    stream = MemoryStream()
+    old, new = Node(tmp_path / "old", stream), Node(tmp_path / "new", stream)
+    state = new.add_state(tmp_path / "new")
+    old.write(b"a", 1)
+    change = encode_change(Put("model", "m", 1, bytes(1 << 20), 1.0))
+    assert stream.append(encode(Envelope(Kind.STATE, 1, 1, "e1", change)), expected=1) == 2
+    with room(state, pages=20):
+        for _ in range(2):
+            with pytest.raises(errors.StorageFull, match="full"):
+                new.write(b"b", 1)
+    assert stream.tail() == 2
+    assert new.write(b"b", 1).first_offset == 1
+    assert state.get("model", "m") is not None
+    assert new.lines() == [b"a", b"b"]
 
 
 def test_foreign_messages_are_left_out_by_all_alike(tmp_path: Path) -> None:
