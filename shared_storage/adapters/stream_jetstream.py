@@ -65,6 +65,7 @@ class JetStream:
         self._client, self._name, self._loop = client, name, loop
         self._js = client.jetstream(timeout=APPEND_S)
         self._api = client.jetstream(timeout=ASK_S)
+        self._own = 0  # sequence of the newest message appended here
         self._answers: str | None = None
         self._asked = 0
         self._reading: dict[str, _Answer] = {}
@@ -140,7 +141,9 @@ class JetStream:
 
         async def on_hint(message: Msg) -> None:
             if message.data.isdigit() and len(message.data) < 20:
-                heard(int(message.data))
+                sequence = int(message.data)
+                if sequence != self._own:  # who appended it has it at hand
+                    heard(sequence)
 
         subscription = await self._client.subscribe(self._hint, cb=on_hint)
         return subscription.unsubscribe
@@ -164,6 +167,7 @@ class JetStream:
             raise StreamDown("no engine has the stream now; nothing was stored") from exc
         except (TimeoutError, nats.errors.Error, OSError) as exc:
             raise OutcomeUnknown(f"the engine did not answer ({exc!r})") from exc
+        self._own = int(stored.seq)
         await self._client.publish(self._hint, str(stored.seq).encode())
         return int(stored.seq)
 
