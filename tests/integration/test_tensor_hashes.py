@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cluster import cluster
+from tests.faults.storm import leaky_client
 from tests.node_process import Api, NodeProcess, wait_for
 
 TENSORS = "/api/context/tensors"
@@ -127,3 +130,44 @@ def test_a_start_folds_the_log_again(own_node: NodeProcess) -> None:
     own_node.start()
     folded(own_node.client, told)
     assert own_node.client.get(f"{TENSORS}/{text}").json() == before
+
+
+@leaky_client
+def test_all_nodes_of_a_cluster_know_the_same_also_after_a_kill(tmp_path: Path) -> None:
+    results: list[Any] = [0.1, [1, 2.5], "text", 'with " escape', {"b": 1}, 2**70, [[1], [2, 3]]]
+    items = [
+        {
+            "type": "tensor_math",
+            "data": {
+                "calculation_id": f"c{n}",
+                "input_data": [n % 50 / 7, "x" * 200] if n % 3 else [n % 50 / 7, 1e-7],
+                "result": results[n % len(results)],
+                "hash_value": f"{n % 40:02x}" * 32,
+                "context_meaning": f"m{n}",
+            },
+        }
+        for n in range(6000)
+    ]
+    with cluster(tmp_path) as three:
+        leader = three.leader()
+        told = [three[leader].client.ingest(items[n : n + 500]) for n in range(0, 6000, 500)][-1]
+
+        def known(n: int) -> list[dict[str, Any]]:
+            three.has(n, told["last_offset"])
+            client = three[n].client
+            folded(client, told)
+            carried = [
+                client.get(TENSORS, params={"offset": offset}).json()["tensors"]
+                for offset in range(0, 6000, 97)
+            ]
+            three[n].client.close()
+            return [each for found in carried for each in found]
+
+        expected = known(leader)
+        assert sum(each["seen"] == 150 for each in expected) >= 6000 // 97
+        for n in range(3):
+            assert known(n) == expected
+        for n in (leader, (leader + 1) % 3):
+            three[n].kill9()
+            three[n].start()
+            assert known(n) == expected
