@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import threading
 from collections.abc import Iterator
@@ -84,6 +85,8 @@ class Agent:
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[Agent]:
     made = Agent(tmp_path / "agent.sock")
+    # Feeds follow for ever, and tell of agents that went away also when no test runs.
+    logging.getLogger("server.live").addHandler(logging.NullHandler())
     yield made
     made.stop()
 
