@@ -83,7 +83,7 @@ class Block:
         Raises ValueError where the batches do not follow each other or miscount their lines.
         """
         text = batches[0].text if len(batches) == 1 else b"".join(b.text for b in batches)
-        ends = batches[0].ends if len(batches) == 1 else None
+        ends = _ends(batches)
         ends = line_ends(text) if ends is None else ends
         runs, first = _runs(batches), batches[0].first_offset
         count = batches[-1].last_offset - first + 1
@@ -206,6 +206,17 @@ class Block:
 def line_ends(text: bytes) -> NDArray[np.int32]:
     """Where each line ends, before its newline, (lines,)."""
     return np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == _NEWLINE).astype(np.int32)
+
+
+def _ends(batches: Sequence[Batch]) -> NDArray[np.int32] | None:
+    """Where each line ends in the text of all of them, None where one is not known."""
+    parts, shift = [], 0
+    for batch in batches:
+        if batch.ends is None:
+            return None
+        parts.append(batch.ends + np.int32(shift) if shift else batch.ends)
+        shift += len(batch.text)
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
 def _lacks(known: frozenset[str] | None, wanted: Collection[str] | None) -> bool:

@@ -46,12 +46,13 @@ class Column:
     @classmethod
     def join(cls, columns: Sequence[Column]) -> Column:
         """The column of all items of `columns`, in order."""
-        values: dict[str, int] = {}
-        code = values.setdefault
-        parts = []
-        for column in columns:
+        values = dict(columns[0].values)
+        parts = [columns[0].codes]
+        for column in columns[1:]:
+            for text in [text for text in column.values if text not in values]:
+                values[text] = len(values)
             # The last entry is where code -1 lands: no text stays no text.
-            to = [*(code(text, len(values)) for text in column.values), -1]
+            to = [*map(values.__getitem__, column.values), -1]
             parts.append(np.array(to, dtype=np.int32)[column.codes])
         return cls(values, np.concatenate(parts))
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from math import isfinite
 from typing import Any
 
 import msgspec
+import numpy as np
 from msgspec import UNSET, UnsetType
+from numpy.typing import NDArray
 
 from context.errors import FieldError, InvalidItem, InvalidJson
 from context.heads import Heads
@@ -46,6 +48,8 @@ class Lines:
     count: int
     text: bytes
     heads: Heads | None = None  # None where so few are made quicker with those of others
+    # Where each line ends, before its newline, where at hand.
+    ends: NDArray[np.int32] | None = field(default=None, compare=False)
 
 
 class _Sent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

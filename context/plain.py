@@ -19,8 +19,8 @@ _UNKNOWN = b',"source":"unknown"'
 _encode = msgspec.json.Encoder().encode
 
 
-def read(sent: bytes, types: Types, *, now: float) -> tuple[bytes, Heads] | None:
-    """Lines of NDJSON and their columns; None where one item is not obviously good and usual.
+def read(sent: bytes, types: Types, *, now: float) -> tuple[bytes, Heads, NDArray[np.int32]] | None:
+    """Lines of NDJSON, their columns and where each ends; None unless all are usual and good.
 
     Raises UnicodeDecodeError where the text is not UTF-8.
     """
@@ -35,11 +35,14 @@ def read(sent: bytes, types: Types, *, now: float) -> tuple[bytes, Heads] | None
     tails = np.cumsum((size, len(_UNKNOWN), len(stamp)))
     room = np.empty(size + (len(data) - size) * most, dtype=np.uint8)
     times, stamps = np.empty(most), np.empty((most, 2), dtype=np.int64)
+    ends = np.empty(most, dtype=np.int32)
     codes = np.empty((3, most), dtype=np.int32)
     slots = np.zeros((3, walk.SLOTS), dtype=np.int32)
     names = np.zeros((3, walk.MAX_NAMES + 1, 2), dtype=np.int64)
     kinds = np.empty(walk.MAX_NAMES, dtype=np.int32)
-    items, size = walk.walk(text, size, tails, room, times, stamps, codes, slots, names, kinds)
+    items, size = walk.walk(
+        text, size, tails, room, times, stamps, ends, codes, slots, names, kinds
+    )
     if items <= 0:
         return None
     times = times[:items]
@@ -50,7 +53,7 @@ def read(sent: bytes, types: Types, *, now: float) -> tuple[bytes, Heads] | None
     columns = [Column(_values(data, names[row]), codes[row]) for row in range(3)]
     if not all(name in TYPES or types.unruled(name) for name in columns[walk.TYPE].values):
         return None
-    return room[:size].tobytes(), Heads(times, *columns)
+    return room[:size].tobytes(), Heads(times, *columns), ends[:items]
 
 
 def _values(data: bytes, names: NDArray[np.int64]) -> dict[str, int]:

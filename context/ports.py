@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from context.heads import Heads
 from context.items import Batch
@@ -22,6 +25,8 @@ class Draft:
     digest: bytes = b""  # of the body, to tell a repeat from a reused key
     heads: Heads | None = None  # of the text, to spare the index making them
     frame: bytes | None = None  # the text as one zstd frame, to spare compressing it again
+    # Where each line ends, to spare looking for that.
+    ends: NDArray[np.int32] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

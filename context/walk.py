@@ -81,6 +81,7 @@ def walk(  # noqa: PLR0912, PLR0915, PLR0917 - all in one loop, room made outsid
     room: Bytes,
     times: NDArray[np.float64],
     stamps: Ints,
+    ends: Codes,
     codes: Codes,
     slots: Codes,
     names: Ints,
@@ -95,6 +96,7 @@ def walk(  # noqa: PLR0912, PLR0915, PLR0917 - all in one loop, room made outsid
     room : for the lines, as long as `text` and both tails more an item
     times : (items,); nan where the text at `stamps` is to be read with more care
     stamps : (items, 2), begin and end in `text`
+    ends : (items,) of the lines in `room`, before their newlines
     codes : (3, items) of types, sources and symbols; -1 for none
     slots : (3, SLOTS), zeros
     names : (3, MAX_NAMES + 1, 2), begin and end in `text` of each code's text; the last row of each
@@ -175,6 +177,7 @@ def walk(  # noqa: PLR0912, PLR0915, PLR0917 - all in one loop, room made outsid
             return -1, 0
         i += 2
         at = _copy(text, copied, i, room, at)
+        ends[item] = at - 1
         item += 1
     return item, at
 

@@ -188,5 +188,5 @@ class Committer:
 
 
 def _batch(draft: Draft, receipt: Receipt, now: float) -> Batch:
-    what = draft.text, draft.heads, draft.frame
+    what = draft.text, draft.heads, draft.frame, draft.ends
     return Batch(receipt.first_offset, draft.count, now, receipt.term, *what)

@@ -65,7 +65,7 @@ def draft(node: Node, asked: Mapping[str, Any], body: bytes) -> Draft:
         message = "data.chain of this log's own epoch is written by the node alone"
         raise InvalidItem(message, [{"index": 0, "field": "data.chain", "message": message}])
     digest = hashlib.blake2b(plain, digest_size=16).digest() if key is not None else b""
-    return Draft(lines.count, lines.text, key, digest, lines.heads)
+    return Draft(lines.count, lines.text, key, digest, lines.heads, ends=lines.ends)
 
 
 def accepted(node: Node, receipt: Receipt) -> Answer:

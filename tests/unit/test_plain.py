@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from context import ingest
+from context.block import line_ends
 from context.ingest import Lines, parse_ndjson
 from context.plain import read
 from context.types import TYPES, Types
@@ -100,6 +101,8 @@ def assert_same(body: bytes) -> None:
         assert fast == slow
         return
     assert (fast.count, fast.text) == (slow.count, slow.text)
+    if fast.ends is not None:  # one chunk, and all of it usual
+        np.testing.assert_array_equal(fast.ends, line_ends(fast.text))
     assert fast.heads is not None
     assert slow.heads is not None
     np.testing.assert_array_equal(fast.heads.timestamps, slow.heads.timestamps)
@@ -154,6 +157,7 @@ def test_the_usual_is_taken_and_completed() -> None:
         {"source": "unknown", "timestamp": NOW} | item for item in USUAL
     ]
     assert list(json.loads(lines[1]))[:3] == ["type", "source", "timestamp"]
+    assert found[2].tolist() == line_ends(found[0]).tolist()
     assert_same(BODY)
 
 
