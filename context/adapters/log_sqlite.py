@@ -119,6 +119,8 @@ class SqliteLog:
         db = sqlite3.connect(self._path, isolation_level=None)
         try:
             db.execute("PRAGMA busy_timeout=5000")
+            # What power loss undoes here is dropped again: it is sealed, and found to be so.
+            db.execute("PRAGMA synchronous=NORMAL")
             db.execute(
                 "DELETE FROM batches WHERE first_offset + count - 1 <= ?"
                 " AND first_offset < (SELECT max(first_offset) FROM batches)",
