@@ -106,7 +106,12 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
 
 
 def serve(
-    app: Any, sock: socket.socket, mode: str, *, busy: Callable[[], bool], plain: PlainHttp
+    app: Any,
+    sock: socket.socket,
+    mode: str,
+    *,
+    busy: Callable[[], bool],
+    plain: PlainHttp | None = None,
 ) -> None:
     """Serve the WSGI app on the socket; SIGTERM ends the process once nothing is `busy` any more.
 
