@@ -246,7 +246,7 @@ def _stay(carrier: Carrier) -> list[Any]:
     raise ConnectionError("the connection was taken over")
 
 
-def _serve_threading(app: Any, sock: socket.socket, _: PlainHttp) -> None:
+def _serve_threading(app: Any, sock: socket.socket, _: PlainHttp | None) -> None:
     serving = importlib.import_module("werkzeug.serving")
     handler = type(
         "Handler",
@@ -266,7 +266,7 @@ def _serve_threading(app: Any, sock: socket.socket, _: PlainHttp) -> None:
     server.serve_forever()
 
 
-def _serve_gevent(app: Any, sock: socket.socket, _: PlainHttp) -> None:
+def _serve_gevent(app: Any, sock: socket.socket, _: PlainHttp | None) -> None:
     pywsgi = importlib.import_module("gevent.pywsgi")
     app = carrying(app, lambda environ: _own(environ["wsgi.input"].rfile.raw._sock), _stay)
     pywsgi.WSGIServer(sock, app, log=None, error_log=sys.stderr).serve_forever()
