@@ -263,7 +263,7 @@ class Covered(Enum):
     """How near the stated coverage came to the target."""
 
     WITHIN = "within a point of what was asked for"
-    ONE_IS_ENOUGH = "above it because every set holds one decision, more often right than asked"
+    ONE_IS_ENOUGH = "above it: sets have come down to one decision, more often right than asked"
     OFF = "OFF"
 
 
