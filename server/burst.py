@@ -32,16 +32,21 @@ class OneByOne:
 
     def offer(self, frame: Any, breathe: Callable[[], None]) -> list[tuple[int, int]]:
         """Offer a frame to all; place and answer of each that did not take the whole of it."""
-        left = []
-        for at, link in enumerate(self._links):
-            if at and not at % BREATH:
-                breathe()
-            if taken := link.offer(frame):
-                left.append((at, taken))
+        left: list[tuple[int, int]] = []
+        for first in range(0, len(self._links), BREATH):
+            if first:
+                breathe()  # when something may be written to them
+            left += self._some(frame, first)
         return left
 
+    def _some(self, frame: Any, first: int) -> list[tuple[int, int]]:
+        """Offer it to those between two breaths."""
+        some = self._links[first : first + BREATH]
+        answers = ((at, each.offer(frame)) for at, each in enumerate(some, first))
+        return [(at, answer) for at, answer in answers if answer != TAKEN]
 
-class Burst:
+
+class Burst(OneByOne):
     """Connections of one poller, each of them once, to which no other thread writes.
 
     Whatever else is written to them is written whole or waits in them, and they say so: where
@@ -49,28 +54,14 @@ class Burst:
     """
 
     def __init__(self, connections: Sequence[Connection]) -> None:
+        super().__init__(connections)
         self._connections, self._poller = connections, connections[0].poller
         self._all = frozenset(connections)
         self._sends = [each.send for each in connections]
 
-    def offer(self, frame: bytes, breathe: Callable[[], None]) -> list[tuple[int, int]]:
-        """Offer a frame to all; place and answer of each that did not take the whole of it."""
-        left: list[tuple[int, int]] = []
-        for first in range(0, len(self._sends), BREATH):
-            if first:
-                breathe()  # when something may be written to them
-            if self._poller.any_blocked(self._all):
-                left += self._with_care(frame, first)
-            else:
-                left += self._at_once(frame, first)
-        return left
-
-    def _with_care(self, frame: bytes, first: int) -> list[tuple[int, int]]:
-        some = self._connections[first : first + BREATH]
-        answers = ((at, each.offer(frame)) for at, each in enumerate(some, first))
-        return [(at, answer) for at, answer in answers if answer != TAKEN]
-
-    def _at_once(self, frame: bytes, first: int) -> list[tuple[int, int]]:
+    def _some(self, frame: bytes, first: int) -> list[tuple[int, int]]:
+        if self._poller.any_blocked(self._all):
+            return super()._some(frame, first)
         left, size = [], len(frame)
         for at, send in enumerate(self._sends[first : first + BREATH], first):
             try:
@@ -85,7 +76,7 @@ class Burst:
         return left
 
 
-def to_all(links: Sequence[Link]) -> Burst | OneByOne:
+def to_all(links: Sequence[Link]) -> OneByOne:
     """How to offer the same frames to all of these."""
     connections = [link for link in links if isinstance(link, Connection)]
     if connections and len(connections) == len(links) and connections[0].poller.alone:
