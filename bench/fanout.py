@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,14 +80,8 @@ class Load:
 @contextmanager
 def bare() -> Iterator[tuple[int, int]]:
     """Port and pid of a loop that only sends."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with subprocess.Popen([sys.executable, "-m", "bench.bare", str(port)], cwd=ROOT) as process:
-        try:
-            _until_open(port)
-            yield port, process.pid
-        finally:
-            process.kill()
+    with _serving([sys.executable, "-m", "bench.bare"], ROOT) as found:
+        yield found
 
 
 @contextmanager
@@ -99,9 +93,16 @@ def peer(folder: Path) -> Iterator[tuple[int, int] | None]:
     install = ["npm", "install", "--silent", "--no-audit", "--no-fund", SOCKET_IO]
     subprocess.run(install, cwd=folder, check=True)
     (folder / "peer.js").write_text(PEER)
+    with _serving(["node", "peer.js"], folder) as found:
+        yield found
+
+
+@contextmanager
+def _serving(command: Sequence[str], folder: Path) -> Iterator[tuple[int, int]]:
+    """Port and pid of a server that takes its port as its last argument."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with subprocess.Popen(["node", "peer.js", str(port)], cwd=folder) as process:
+    with subprocess.Popen([*command, str(port)], cwd=folder) as process:
         try:
             _until_open(port)
             yield port, process.pid
