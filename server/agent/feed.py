@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import asyncio
 
-import msgspec
-
 from server import ipc
+from server.agent.frames import read_request
 from server.agent.node import Node
 from server.ipc import FeedBatch, Request
 
 LOG_BYTES = 4 << 20  # of the log at a time, for a web process that catches up
-
-_decode = msgspec.msgpack.Decoder(Request).decode
 
 
 class Feed:
@@ -46,8 +43,7 @@ class Feed:
     async def _listen(self) -> None:
         """Hear what the web process wants from the next frame on."""
         while True:
-            size = ipc.length(await self._reader.readexactly(ipc.HEADER_BYTES))
-            self._whole = bool(_decode(await self._reader.readexactly(size)).params["whole"])
+            self._whole = bool((await read_request(self._reader)).params["whole"])
 
     async def _send(self, after: int) -> None:
         """From the log first, then as they come.

@@ -14,6 +14,7 @@ import msgspec
 from context.errors import ContextError
 from server import ipc, problems
 from server.agent.feed import Feed
+from server.agent.frames import read_request
 from server.agent.intake import Intake
 from server.agent.node import Node
 from server.ipc import Answer, Led, Request
@@ -23,8 +24,6 @@ log = logging.getLogger(__name__)
 Call = Callable[[Node, Request], Awaitable[Answer]]
 
 ALWAYS = frozenset({"ready", "metrics", "as_of"})  # calls that a starting node answers too
-
-_decode = msgspec.msgpack.Decoder(Request).decode
 
 
 class IpcServer:
@@ -44,8 +43,7 @@ class IpcServer:
         intake = None
         try:
             while True:
-                size = ipc.length(await reader.readexactly(ipc.HEADER_BYTES))
-                request = _decode(await reader.readexactly(size))
+                request = await read_request(reader)
                 if request.method == "feed":
                     await Feed(self._node, reader, writer).run(request)
                 if request.method == "leadership":
