@@ -44,6 +44,9 @@ class Receipt:
         return self.first_offset + self.count - 1
 
 
+Outcome = Receipt | Exception  # what became of one draft
+
+
 class Log(Protocol):
     """Append-only items, ordered by offset. A new `epoch` means history was lost."""
 
@@ -53,9 +56,7 @@ class Log(Protocol):
     def lock(self) -> AbstractContextManager[Any]:
         """Held while items are applied; who holds it knows that none are."""
 
-    def append(
-        self, drafts: Sequence[Draft], *, term: int, now: float
-    ) -> list[Receipt | Exception]:
+    def append(self, drafts: Sequence[Draft], *, term: int, now: float) -> list[Outcome]:
         """Make all drafts durable in one step and tell what became of each.
 
         A draft whose idempotency key was stored within 24 h is not stored again: its receipt is

@@ -14,12 +14,10 @@ from queue import SimpleQueue
 from context.entries import framed
 from context.errors import RateLimited
 from context.items import Batch
-from context.ports import Draft, Log, Receipt
+from context.ports import Draft, Log, Outcome, Receipt
 
 log = logging.getLogger(__name__)
 
-
-Outcome = Receipt | Exception
 Done = Callable[[Outcome], None]
 
 

@@ -21,7 +21,7 @@ from context.casting import CASTING, FIRST, Casting
 from context.entries import Entry, EntryError, Part, decode_entry, encode_entry, pack, recast
 from context.heads import Heads
 from context.items import Batch
-from context.ports import Draft, Receipt
+from context.ports import Draft, Outcome, Receipt
 from shared_storage.adapters.replica import Replica
 from shared_storage.envelope import Envelope, Kind
 from shared_storage.errors import (
@@ -34,7 +34,6 @@ from shared_storage.errors import (
     StreamDown,
 )
 
-Outcome = Receipt | Exception
 _Lines = tuple[bytes, Heads | None, NDArray[np.int32] | None]
 MAX_MESSAGE_BYTES = (8 << 20) - 4096  # the engine's limit, less what is around the bodies
 
@@ -99,7 +98,7 @@ class ItemsApplier:
         """The lines of a part, their columns and ends where these are at hand."""
         mine = self._written.get(offset)
         if mine is not None and mine[0].body == part.body:
-            return mine[1].text, mine[1].heads, None
+            return mine[1].text, mine[1].heads, mine[1].ends
         text, ends = part.ended()
         return text, part.heads(), ends
 

@@ -27,7 +27,7 @@ from context.damage import DamagedLog
 from context.entries import framed
 from context.errors import ContextError, FencedOut, KeyReused, StorageFull
 from context.items import Batch
-from context.ports import Draft, Receipt
+from context.ports import Draft, Outcome, Receipt
 
 VERSION = 1
 KEY_LIFETIME_S = 24 * 3600.0
@@ -61,9 +61,7 @@ class SqliteLog:
             self._next = self._newest() + 1
         self._pruned_at = float("-inf")
 
-    def append(
-        self, drafts: Sequence[Draft], *, term: int, now: float
-    ) -> list[Receipt | Exception]:
+    def append(self, drafts: Sequence[Draft], *, term: int, now: float) -> list[Outcome]:
         """Make all drafts durable with one fsync; see `context.ports.Log`."""
         if term < self._term:
             raise FencedOut(f"term {term} is older than {self._term}; find the leader again")
@@ -135,7 +133,7 @@ class SqliteLog:
         """Close the writing connection; the WAL is folded into the file."""
         self._db.close()
 
-    def _append_one(self, draft: Draft, term: int, now: float) -> Receipt | Exception:
+    def _append_one(self, draft: Draft, term: int, now: float) -> Outcome:
         if draft.key is not None:
             known = self._known(draft, now)
             if known:

@@ -14,7 +14,7 @@ from functools import partial
 
 import msgspec
 
-from context.ports import Receipt
+from context.ports import Outcome, Receipt
 from server import ipc, problems
 from server.agent.context_calls import accepted, draft
 from server.agent.node import Node
@@ -64,7 +64,7 @@ class Intake(asyncio.Protocol):
             except Exception as exc:  # whatever is wrong becomes a problem; the node goes on
                 done(exc)
 
-    def _done(self, number: int, started: float, outcome: Receipt | Exception) -> None:
+    def _done(self, number: int, started: float, outcome: Outcome) -> None:
         if isinstance(outcome, Receipt):
             answer = accepted(self._node, outcome)
         else:

@@ -22,7 +22,7 @@ from context.hub import Ring
 from context.index import Index
 from context.ingest import encode_checked
 from context.items import Batch, Cursor, Item
-from context.ports import Draft, Log, Receipt
+from context.ports import Draft, Log, Outcome, Receipt
 from context.snapshot import Snapshot
 from context.tensor_registry import Registry
 from context.types import Types
@@ -144,7 +144,7 @@ class Node:
             self.room.check()
         return await self.committer.append(draft)
 
-    def submit(self, draft: Draft, done: Callable[[Receipt | Exception], None]) -> None:
+    def submit(self, draft: Draft, done: Callable[[Outcome], None]) -> None:
         """Have `done` called, in the event loop, with what became of a draft.
 
         Raises StorageFull as `append`, RateLimited where too much waits already.
