@@ -18,6 +18,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from context.compression import compress
 from context.literals import Formula
 from context.ngrams import BITMAP_BYTES, BITS, compiled, positions
 from context.sealed import DamagedBlock
@@ -92,7 +93,6 @@ class OpenGroup:
     def close(self) -> bytes:
         """The group as it is stored; lets other threads run meanwhile."""
         width = -(-self.count // 64) * 8
-        compress = zstandard.ZstdCompressor(level=1).compress
         slab = np.empty((_SLAB * 8, width), dtype=np.uint8)
         chunks: list[bytes] = []
         for at in range(0, BITMAP_BYTES, _SLAB):

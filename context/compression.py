@@ -13,7 +13,7 @@ _compressors: list[zstandard.ZstdCompressor] = []
 _decompressors: list[zstandard.ZstdDecompressor] = []
 
 
-def compress(data: bytes) -> bytes:
+def compress(data: bytes | memoryview) -> bytes:
     """The data as one frame that tells its size."""
     try:
         context = _compressors.pop()
