@@ -32,7 +32,7 @@ _PLUS, _COMMA, _MINUS, _POINT, _ZERO, _NINE, _COLON = 43, 44, 45, 46, 48, 57, 58
 _BIG_E, _SMALL_E, _OPEN_ARRAY, _CLOSE_ARRAY = 69, 101, 91, 93
 _OPEN_OBJECT, _CLOSE_OBJECT = 123, 125
 _A, _D, _F, _N, _O, _S, _T = 65, 68, 70, 78, 79, 83, 84
-_SMALL_A, _SMALL_F, _SMALL_N, _SMALL_T, _BIG_A = 97, 102, 110, 116, 65
+_SMALL_A, _SMALL_F, _SMALL_N, _SMALL_T = 97, 102, 110, 116
 
 _VERSION = np.frombuffer(b"context-tensor/1\n", dtype=np.uint8)
 _FIELDS = (b"input_data", b"operation", b"result", b"hash_value", b"context_meaning")
