@@ -18,9 +18,10 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from context.compiled import compiled
 from context.compression import compress
 from context.literals import Formula
-from context.ngrams import BITMAP_BYTES, BITS, compiled, positions
+from context.ngrams import BITMAP_BYTES, BITS, positions
 from context.sealed import DamagedBlock
 
 MAGIC = b"CTXROW\r\n"

@@ -17,15 +17,13 @@ The bytes of a gram are read as a big-endian number. With M = 0x9E3779B97F4A7C15
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-T = TypeVar("T")
+from context.compiled import compiled
+
 BITS = (1 << 19) + (1 << 18)
 BITMAP_BYTES = BITS // 8
 
@@ -76,22 +74,6 @@ class Hasher:
         self._flags.fill(0)
         _mark(np.frombuffer(text, dtype=np.uint8), self._lower, self._flags)
         return np.packbits(self._flags, bitorder="little")
-
-
-def compiled(function: Callable[..., T], **options: Any) -> Callable[..., T]:
-    """Compile a loop, free of the interpreter's lock; keep the machine code where there is room."""
-    made: Any
-    try:
-        made = njit(nogil=True, cache=True, **options)(function)
-    except RuntimeError:  # neither this folder nor the user's cache can be written
-        made = njit(nogil=True, **options)(function)
-    result: Callable[..., T] = made
-    return result
-
-
-def inlined(function: Callable[..., T]) -> Callable[..., T]:
-    """Compile a part of a loop that becomes one with what calls it."""
-    return compiled(function, forceinline=True)
 
 
 @compiled

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from context.ngrams import compiled
+from context.compiled import compiled
 
 _SPACE = 1  # white space between tokens
 _ODD = 2  # something that only decoding the line can judge

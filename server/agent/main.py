@@ -66,6 +66,7 @@ from server.agent.trading_calls import Trading
 from server.agent.webhook_calls import Webhooks
 from server.child import read_settings, settle, start_logs
 from server.config import Settings
+from server.loops import compile_loops, uncompiled
 from server.paths import agent_socket, semantic_socket, worker_socket
 from server.semantic.client import SemanticClient
 
@@ -194,7 +195,12 @@ async def run(settings: Settings, term: int) -> None:
     server = await IpcServer(node, calls).start(agent_socket(settings))
     node.spawn(node.metrics.watch_loop())
     try:
-        await asyncio.to_thread(ingest.prepare)
+        if missing := uncompiled():
+            node.not_ready = "compiling the loops of this version, some ten seconds"
+            log.info(node.not_ready)
+            await _unless(stopped, compile_loops(missing))
+        if not stopped.is_set():
+            await asyncio.to_thread(ingest.prepare)
         await asyncio.to_thread(rebuild, node, stopped)
         if not stopped.is_set():
             await _serve(node, part, webhooks, trader, stopped)

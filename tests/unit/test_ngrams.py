@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from context.ngrams import BITMAP_BYTES, Hasher, compiled, positions
+from context.compiled import compiled
+from context.ngrams import BITMAP_BYTES, Hasher, positions
 
 HASHER = Hasher()
 TEXT = st.text(st.sampled_from("aAbZ09\n é\u212a{\x00\x7f"), max_size=60).map(str.encode)
