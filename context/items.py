@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,10 +76,3 @@ def encode_item(epoch: str, offset: int, ingested_at: float, line: bytes) -> byt
     """Full item JSON from a stored line (no newline), without decoding the line again."""
     head = f'{{"id":"{epoch}:{offset}","offset":{offset},"ingested_at":{ingested_at!r},'
     return head.encode() + line[1:]
-
-
-def encode_items(epoch: str, batch: Batch, chosen: Iterable[int]) -> list[tuple[int, bytes]]:
-    """Offset and full item JSON of the batch's chosen lines, as `encode_item` makes it."""
-    lines, first = batch.text.split(b"\n"), batch.first_offset
-    head = f'{{"id":"{epoch}:%d","offset":%d,"ingested_at":{batch.ingested_at!r},%b'.encode()
-    return [(first + i, head % (first + i, first + i, lines[i][1:])) for i in chosen]

@@ -18,11 +18,12 @@ from typing import Any
 
 from context.conflation import Conflated
 from context.request import LiveRequest
+from context.runs import pieces
 from server.agent_client import AgentUnavailable
 from server.burst import Link
 from server.connections import REFUSED, Poller
 from server.delivery_metrics import DeliveryMetrics
-from server.forms import Form, pieces
+from server.forms import FRAME_BYTES, Form
 from server.groups import Follower, Group, Home
 from server.live import Delivery, Gap, LiveFeed, Place, Reader
 
@@ -225,9 +226,9 @@ class Fanout:
         if isinstance(found, Gap):
             follower.gap, follower.offset = found, reached
             return True
-        for piece in pieces(found.items if found else ()):
+        for piece in pieces(found.runs if found else (), FRAME_BYTES):
             frame = follower.group.form.items(piece, 0)
-            if not self._offer(follower, frame, piece[-1][0]):
+            if not self._offer(follower, frame, piece[-1].offsets[-1]):
                 return False
         follower.offset = reached
         return True
@@ -247,14 +248,14 @@ class Fanout:
             found, at = follower.group.reader.after(reached, until)
             if found is None or isinstance(found, Gap):
                 break
-            kept.add(found.items)
+            kept.add(found.runs)
             reached = at
             if kept.size > FOLD_BYTES:
                 break
         if reached == follower.offset:  # a gap comes first
             return self._deliver(follower, found, at)
-        for piece in pieces(kept.items()):
-            offset = piece[-1][0]
+        for piece in pieces(kept.runs(), FRAME_BYTES):
+            offset = piece[-1].offsets[-1]
             folded = kept.folded(follower.offset, offset)
             if folded:
                 self._metrics.to_conflated.inc()

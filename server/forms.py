@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
+from context.runs import Run
 from server.live import Gap
 from server.websocket import frame
 
 FRAME_BYTES = 1 << 16  # of items in a frame, unless one alone is larger
-Items = Sequence[tuple[int, bytes]]  # offset, item JSON
+Runs = Sequence[Run]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Frame:
 class Form(Protocol):
     """How one transport writes. Equal and hashable by what it writes."""
 
-    def items(self, items: Items, folded: int) -> Any:
+    def items(self, runs: Runs, folded: int) -> Any:
         """A frame of items in order; `folded` more were left out for newer ones."""
 
     def gap(self, gap: Gap) -> Any:
@@ -50,18 +51,6 @@ def joined(frames: Sequence[Frame]) -> list[Frame]:
     return [Frame(b"".join([each.data for each in run]), run[-1].reaches, len(run)) for run in runs]
 
 
-def pieces(items: Items) -> Iterator[Items]:
-    """The items in runs that make frames of a bounded size."""
-    first, size = 0, 0
-    for i, (_, item) in enumerate(items):
-        if size and size + len(item) > FRAME_BYTES:
-            yield items[first:i]
-            first, size = i, 0
-        size += len(item)
-    if size:
-        yield items if not first else items[first:]
-
-
 def told(gap: Gap) -> dict[str, str]:
     """A gap as clients are told; a `reason` where it is not that history is gone."""
     document = {"missed_from": gap.missed_from, "missed_to": gap.missed_to}
@@ -74,15 +63,10 @@ class EventStream:
 
     epoch: str
 
-    def items(self, items: Items, folded: int) -> bytes:
+    def items(self, runs: Runs, folded: int) -> bytes:
         """One `context` event an item, and before them `folded` where some were left out."""
-        epoch = self.epoch.encode()
-        events = b"".join(
-            [
-                b"event: context\nid: %b:%d\ndata: %b\n\n" % (epoch, offset, item)
-                for offset, item in items
-            ]
-        )
+        before = (b"event: context\nid: %b:" % self.epoch.encode(), b"\ndata: ")
+        events = b"".join([run.written(before, b"\n\n") for run in runs])
         return b'event: folded\ndata: {"folded":%d}\n\n%b' % (folded, events) if folded else events
 
     def gap(self, gap: Gap) -> bytes:
@@ -104,13 +88,13 @@ class SocketIo:
     epoch: str
     subscription: str
 
-    def items(self, items: Items, folded: int) -> bytes:
+    def items(self, runs: Runs, folded: int) -> bytes:
         """A `context` event."""
         head = '42["context",{"subscription":"%s","cursor":"%s:%d",%s"items":['
         more = f'"folded":{folded},' if folded else ""
-        values = (self.subscription, self.epoch, items[-1][0], more)
-        body = [(head % values).encode(), b",".join([item for _, item in items]), b"]}]"]
-        return frame(b"".join(body))
+        values = (self.subscription, self.epoch, runs[-1].offsets[-1], more)
+        items = b"".join([run.written((b"",), b",") for run in runs])
+        return frame(b"".join(((head % values).encode(), items[:-1], b"]}]")))
 
     def gap(self, gap: Gap) -> bytes:
         """A `gap` event."""
@@ -129,15 +113,16 @@ class Emitted:
     epoch: str
     subscription: str
 
-    def items(self, items: Items, folded: int) -> tuple[str, dict[str, Any]]:
+    def items(self, runs: Runs, folded: int) -> tuple[str, dict[str, Any]]:
         """A `context` event; items pass through without being decoded."""
         event: dict[str, Any] = {
             "subscription": self.subscription,
-            "cursor": f"{self.epoch}:{items[-1][0]}",
+            "cursor": f"{self.epoch}:{runs[-1].offsets[-1]}",
         }
         if folded:
             event["folded"] = folded
-        return "context", event | {"items": [msgspec.Raw(item) for _, item in items]}
+        items = [msgspec.Raw(item) for run in runs for _, item in run.items()]
+        return "context", event | {"items": items}
 
     def gap(self, gap: Gap) -> tuple[str, dict[str, Any]]:
         """A `gap` event."""

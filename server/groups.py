@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from context.request import LiveRequest
+from context.runs import pieces
 from server import runtime
 from server.burst import Link, to_all
 from server.connections import PARTLY
-from server.forms import FRAME_BYTES, Form, Frame, pieces
+from server.forms import FRAME_BYTES, Form, Frame
 from server.live import Gap, Place, Reader
 
 
@@ -113,7 +114,7 @@ class Group:
     def advance(self, until: int, *, merge: bool, breathe: Callable[[], None]) -> Advance:
         """Send what is new to the members; returns who has left, and who may try to come in."""
         done = Advance([], [])
-        while True:
+        while self._awaited(until):
             frames, reached = self._new(until, merge=merge)
             if reached == self._reached:
                 break
@@ -125,6 +126,13 @@ class Group:
         with self._lock:
             done.arriving, self._parked = self._parked, []
         return done
+
+    def _awaited(self, until: int) -> bool:
+        """Whether there are members; without any it is at `until` at once, never back."""
+        with self._lock:
+            if not self._members:
+                self.offset = self._reached = max(self._reached, until)
+            return bool(self._members)
 
     def _new(self, until: int, *, merge: bool) -> tuple[list[Frame], int]:
         """Frames of what is there already, as much as one write may hold, and how far they go."""
@@ -138,9 +146,9 @@ class Group:
             if isinstance(found, Gap):
                 frames.append(Frame(self.form.gap(found), at))
                 break
-            for piece in pieces(found.items):
-                frames.append(Frame(self.form.items(piece, 0), piece[-1][0]))
-                size += sum(len(item) for _, item in piece)
+            for piece in pieces(found.runs, FRAME_BYTES):
+                frames.append(Frame(self.form.items(piece, 0), piece[-1].offsets[-1]))
+                size += sum(run.nbytes for run in piece)
         return frames, reached
 
     def _send(self, frame: Frame, done: Advance, breathe: Callable[[], None]) -> None:

@@ -20,9 +20,10 @@ from context.adapters.standing_compiler import StandingCompiler
 from context.errors import BadCursor, Behind
 from context.filter import Filter
 from context.hub import Entry, Matches, Ring
-from context.items import Batch, Cursor, encode_item, encode_items
+from context.items import Batch, Cursor
 from context.query import Matcher
 from context.request import StreamRequest
+from context.runs import Run, runs_of
 from context.standing import StandingSet
 from server.agent_client import AgentClient, AgentUnavailable, Feed
 from server.ipc import FeedBatch
@@ -187,10 +188,14 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Matching items in order, each (offset, item JSON), and where reading continues."""
+    """Matching items in order, and where reading continues."""
 
-    items: Sequence[tuple[int, bytes]]
+    runs: Sequence[Run]
     offset: int
+
+    def items(self) -> list[tuple[int, bytes]]:
+        """Each item's offset and JSON."""
+        return [item for run in self.runs for item in run.items()]
 
 
 class Reader:
@@ -230,23 +235,25 @@ class Reader:
     def _from_ring(
         self, offset: int, entries: Sequence[Entry], merge: bool
     ) -> tuple[Delivery, int]:
-        items: list[tuple[int, bytes]] = []
-        size, reached = 0, offset
+        runs: list[Run] = []
+        count, size, reached = 0, 0, offset
         for entry in entries:
-            made = entry.made(self._selection, self._matching)
+            run = entry.made(self._selection, self._matching)
             if entry.batch.first_offset <= offset:  # a cursor in the middle of this batch
-                made = [item for item in made if item[0] > offset]
-            items += made
+                run = run.after(offset)
+            if run:
+                runs.append(run)
+            count += len(run)
             reached = entry.batch.last_offset
             size += len(entry.batch.text)
-            if len(items) >= PIECE_ITEMS or size >= PIECE_BYTES or not merge:
+            if count >= PIECE_ITEMS or size >= PIECE_BYTES or not merge:
                 break
-        return Delivery(items, reached), reached
+        return Delivery(runs, reached), reached
 
-    def _matching(self, entry: Entry) -> list[tuple[int, bytes]]:
+    def _matching(self, entry: Entry) -> Run:
         everything = self._unfiltered and self._selection.matcher is None
-        chosen = range(entry.batch.count) if everything else self._lines(entry).tolist()
-        return encode_items(self._feed.epoch, entry.batch, chosen)
+        chosen = None if everything else self._lines(entry).tolist()
+        return Run.of(self._feed.epoch, entry.batch, chosen)
 
     def _lines(self, entry: Entry) -> NDArray[np.intp]:
         """What passes; the standing query was matched when the batch came, if it stood then."""
@@ -266,14 +273,15 @@ class Reader:
         epoch, missed_from = self._feed.epoch, offset + 1
         if following > missed_from:
             return Gap(f"{epoch}:{missed_from}", f"{epoch}:{following - 1}"), following - 1
-        items = [(o, encode_item(epoch, o, at, line)) for o, at, line in found]
-        return Delivery(items, scanned_to), scanned_to
+        runs = runs_of(epoch, ((o, at, line[1:]) for o, at, line in found))
+        return Delivery(runs, scanned_to), scanned_to
 
 
 def _cut(found: Delivery | Gap, reached: int, until: int | None) -> tuple[Delivery | Gap, int]:
     if until is None or reached <= until or isinstance(found, Gap):
         return found, reached
-    return Delivery([item for item in found.items if item[0] <= until], until), until
+    runs = [run.until(until) for run in found.runs]
+    return Delivery([run for run in runs if run], until), until
 
 
 class Place:
@@ -323,7 +331,7 @@ class Subscription:
         deadline = time.monotonic() + timeout_s  # also while items come that do not match
         while True:
             found, self.offset = self._reader.after(self.offset)
-            if isinstance(found, Gap) or (found and found.items):
+            if isinstance(found, Gap) or (found and found.runs):
                 return found
             left = deadline - time.monotonic()
             if left <= 0 or (found is None and not self._feed.wait(self.offset, left)):

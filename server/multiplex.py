@@ -67,7 +67,7 @@ class _Place:
         if isinstance(found, Gap):
             self.waiting.append((Cursor.parse(found.missed_to).offset, found))
         elif found:
-            self.waiting += found.items
+            self.waiting += found.items()
 
     def take(self, floor: int) -> Iterator[tuple[int, bytes | Gap]]:
         count = next((i for i, (at, _) in enumerate(self.waiting) if at > floor), len(self.waiting))

@@ -66,8 +66,9 @@ def wait(
 
 def encode(found: Delivery | Gap | None, limit: int, reached: Cursor, as_of: Cursor) -> bytes:
     """The answer. A gap comes alone: what follows it is the next poll's."""
-    items = found.items[:limit] if isinstance(found, Delivery) else ()
-    if isinstance(found, Delivery) and len(items) < len(found.items):
+    every = found.items() if isinstance(found, Delivery) else []
+    items = every[:limit]
+    if len(items) < len(every):
         reached = Cursor(reached.epoch, items[-1][0])
     gap = None
     if isinstance(found, Gap):

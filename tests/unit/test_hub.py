@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from context.hub import FRAMED_ENTRIES, Entry, Ring
-from context.items import Batch, encode_item, encode_items
+from context.items import Batch
 
 
 def batch(first: int, count: int, size: int = 10) -> Batch:
@@ -84,15 +84,3 @@ def test_a_frame_is_made_once_for_all_who_wish_the_same() -> None:
     oldest = (ring.after(-1) or ())[0]
     oldest.made("wish", make)
     assert made[-1] == 0, "old entries gave their frames up"
-
-
-@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=20), st.data())
-def test_items_of_a_batch_are_encoded_as_each_one_is(
-    numbers: list[int], data: st.DataObject
-) -> None:
-    lines = [b'{"type":"note","data":{"p%%d":%d}}' % n for n in numbers]
-    batch = Batch(7, len(lines), 1723161256.322, 3, b"".join(line + b"\n" for line in lines))
-    chosen = sorted(data.draw(st.sets(st.integers(0, len(lines) - 1))))
-    assert encode_items("e1", batch, chosen) == [
-        (7 + i, encode_item("e1", 7 + i, batch.ingested_at, lines[i])) for i in chosen
-    ]
