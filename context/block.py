@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +84,7 @@ class Block:
         Raises ValueError where the batches do not follow each other or miscount their lines.
         """
         text = batches[0].text if len(batches) == 1 else b"".join(b.text for b in batches)
-        ends = _ends(batches)
+        ends = joined_ends(batches)
         ends = line_ends(text) if ends is None else ends
         runs, first = _runs(batches), batches[0].first_offset
         count = batches[-1].last_offset - first + 1
@@ -208,15 +209,27 @@ def line_ends(text: bytes) -> NDArray[np.int32]:
     return np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == _NEWLINE).astype(np.int32)
 
 
-def _ends(batches: Sequence[Batch]) -> NDArray[np.int32] | None:
-    """Where each line ends in the text of all of them, None where one is not known."""
-    parts, shift = [], 0
-    for batch in batches:
-        if batch.ends is None:
+class Ended(Protocol):
+    """Lines, and where each ends where that is at hand."""
+
+    @property
+    def text(self) -> bytes:
+        """The lines, each with its newline."""
+
+    @property
+    def ends(self) -> NDArray[np.int32] | None:
+        """Where each line ends, before its newline."""
+
+
+def joined_ends(parts: Sequence[Ended]) -> NDArray[np.int32] | None:
+    """Where each line ends in the text of all parts, None where one is not known."""
+    found, shift = [], 0
+    for part in parts:
+        if part.ends is None:
             return None
-        parts.append(batch.ends + np.int32(shift) if shift else batch.ends)
-        shift += len(batch.text)
-    return np.concatenate(parts) if len(parts) > 1 else parts[0]
+        found.append(part.ends + np.int32(shift) if shift else part.ends)
+        shift += len(part.text)
+    return np.concatenate(found) if len(found) > 1 else found[0]
 
 
 def _lacks(known: frozenset[str] | None, wanted: Collection[str] | None) -> bool:

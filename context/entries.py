@@ -14,7 +14,6 @@ written (`context.casting`), 1 where it is missing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -100,16 +99,14 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Entry)
 
 
-def framed(draft: Draft) -> Draft:
-    """A draft with its frame, where compressing pays; the costly part of storing one."""
-    if draft.frame is not None or len(draft.text) < COMPRESS_FROM:
-        return draft
-    return replace(draft, frame=compress(draft.text))
+def compressed(text: bytes) -> bytes | None:
+    """Lines as one zstd frame, None where that does not pay."""
+    return compress(text) if len(text) >= COMPRESS_FROM else None
 
 
 def pack(draft: Draft) -> Part:
     """A draft as it goes into a message."""
-    frame = framed(draft).frame
+    frame = compressed(draft.text)
     codec, body = (0, draft.text) if frame is None else (1, frame)
     columns = compress(carry(draft.heads)) if draft.heads else b""
     return Part(draft.count, codec, body, draft.key, draft.digest, columns=columns)

@@ -24,9 +24,9 @@ class Draft:
     key: str | None = None  # idempotency key
     digest: bytes = b""  # of the body, to tell a repeat from a reused key
     heads: Heads | None = None  # of the text, to spare the index making them
-    frame: bytes | None = None  # the text as one zstd frame, to spare compressing it again
     # Where each line ends, to spare looking for that.
     ends: NDArray[np.int32] | None = field(default=None, compare=False)
+    apart: bool = False  # shares no batch with others, so that it is known by its batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,16 @@ class Receipt:
 Outcome = Receipt | Exception  # what became of one draft
 
 
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of drafts that were appended together."""
+
+    outcomes: list[Outcome]  # one a draft
+    # What was stored, in order: several drafts may be one batch. Empty where a log tells of that
+    # in another way, whoever wrote it.
+    batches: list[Batch]
+
+
 class Log(Protocol):
     """Append-only items, ordered by offset. A new `epoch` means history was lost."""
 
@@ -56,8 +66,8 @@ class Log(Protocol):
     def lock(self) -> AbstractContextManager[Any]:
         """Held while items are applied; who holds it knows that none are."""
 
-    def append(self, drafts: Sequence[Draft], *, term: int, now: float) -> list[Outcome]:
-        """Make all drafts durable in one step and tell what became of each.
+    def append(self, drafts: Sequence[Draft], *, term: int, now: float) -> Appended:
+        """Make all drafts durable in one step and tell what became of them.
 
         A draft whose idempotency key was stored within 24 h is not stored again: its receipt is
         the first one with `replayed=True`; with another body it is KeyReused, and the other drafts

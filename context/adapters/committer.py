@@ -11,7 +11,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-from context.entries import framed
 from context.errors import RateLimited
 from context.items import Batch
 from context.ports import Draft, Log, Outcome, Receipt
@@ -46,9 +45,7 @@ class CommitStats:
     """Counts since the start."""
 
     commits: int = 0
-    batches: int = 0
-    items: int = 0
-    bytes: int = 0
+    batches: int = 0  # as they were sent
 
 
 class Committer:
@@ -157,9 +154,8 @@ class Committer:
             waiting.done(outcome)
 
     def _commit(self, drafts: Sequence[Draft]) -> tuple[Sequence[Outcome], Sequence[Batch]]:
-        now, drafts = self._clock(), [framed(draft) for draft in drafts]
         try:
-            receipts = self._log.append(drafts, term=self._term(), now=now)
+            appended = self._log.append(drafts, term=self._term(), now=self._clock())
         except Exception as exc:  # every waiting caller hears of it; the thread goes on
             if not self._failing:
                 log.error("the log takes nothing", extra={"reason": str(exc)})
@@ -168,23 +164,15 @@ class Committer:
         if self._failing:
             log.info("the log takes items again")
             self._failing = False
-        batches = [
-            _batch(draft, receipt, now)
-            for draft, receipt in zip(drafts, receipts, strict=True)
-            if isinstance(receipt, Receipt) and not receipt.replayed
-        ]
         try:
-            self._on_durable(batches)
+            self._on_durable(appended.batches)
         except Exception:  # the items are stored but not indexed: only a restart sets that right
             log.critical("the index refused what is stored; starting anew", exc_info=True)
             os._exit(1)
         self.stats.commits += 1
-        self.stats.batches += len(batches)
-        self.stats.items += sum(batch.count for batch in batches)
-        self.stats.bytes += sum(len(batch.text) for batch in batches)
-        return receipts, batches
+        self.stats.batches += sum(_is_new(outcome) for outcome in appended.outcomes)
+        return appended.outcomes, appended.batches
 
 
-def _batch(draft: Draft, receipt: Receipt, now: float) -> Batch:
-    what = draft.text, draft.heads, draft.frame, draft.ends
-    return Batch(receipt.first_offset, draft.count, now, receipt.term, *what)
+def _is_new(outcome: Outcome) -> bool:
+    return isinstance(outcome, Receipt) and not outcome.replayed

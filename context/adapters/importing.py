@@ -6,10 +6,14 @@ term in the stream never falls, as it never did in the log.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+from context.block import line_ends
 from context.casting import FIRST
 from context.entries import Part, encode_entry, pack
 from context.items import Batch
@@ -38,8 +42,9 @@ def import_items(
     OutcomeUnknown; then the stream has to be made anew.
     """
     sequence, term = stream.tail(), 0
+    firsts = sorted(keys)
     for batches in _groups(_all(read)):
-        parts = [_pack(batch, keys) for batch in batches]
+        parts = [part for batch in batches for part in _parts(batch, keys, firsts)]
         payload = encode_entry(batches[0].first_offset, batches[0].ingested_at, parts, schema)
         term = batches[0].term
         message = Envelope(Kind.ITEMS, term, sequence, epoch, payload)
@@ -83,9 +88,31 @@ def _groups(batches: Iterable[Batch]) -> Iterator[Sequence[Batch]]:
         yield group
 
 
-def _pack(batch: Batch, keys: Keys) -> Part:
-    key, digest, count = keys.get(batch.first_offset, (None, b"", 0))
-    if count != batch.count:
-        key, digest = None, b""
-    part = pack(Draft(batch.count, batch.text, key, digest))
+def _parts(batch: Batch, keys: Keys, firsts: Sequence[int]) -> Iterator[Part]:
+    """A batch as parts of a message: what came with a key is one of its own."""
+    ends, done = line_ends(batch.text), 0
+    keyed = firsts[
+        bisect_left(firsts, batch.first_offset) : bisect_right(firsts, batch.last_offset)
+    ]
+    spans = [(first - batch.first_offset, *keys[first]) for first in keyed]
+    for begin, key, digest, count in [*spans, (batch.count, None, b"", 0)]:
+        if begin < done or begin + count > batch.count:  # not that of these items
+            continue
+        if begin > done:
+            yield _part(batch, ends, done, begin)
+        if count:
+            yield _part(batch, ends, begin, begin + count, key, digest)
+        done = begin + count
+
+
+def _part(  # noqa: PLR0917
+    batch: Batch,
+    ends: NDArray[np.int32],
+    first: int,
+    behind: int,
+    key: str | None = None,
+    digest: bytes = b"",
+) -> Part:
+    text = batch.text[int(ends[first - 1]) + 1 if first else 0 : int(ends[behind - 1]) + 1]
+    part = pack(Draft(behind - first, text, key, digest))
     return msgspec.structs.replace(part, at=batch.ingested_at)

@@ -21,7 +21,7 @@ from context.casting import CASTING, FIRST, Casting
 from context.entries import Entry, EntryError, Part, decode_entry, encode_entry, pack, recast
 from context.heads import Heads
 from context.items import Batch
-from context.ports import Draft, Outcome, Receipt
+from context.ports import Appended, Draft, Outcome, Receipt
 from shared_storage.adapters.replica import Replica
 from shared_storage.envelope import Envelope, Kind
 from shared_storage.errors import (
@@ -111,10 +111,11 @@ class JetStreamLog:
         self.epoch, self.lock = replica.epoch, replica.lock
         self.speaks: Callable[[], int] = lambda: items.schema  # what all nodes can read
 
-    def append(self, drafts: Sequence[Draft], *, term: int, now: float) -> list[Outcome]:
+    def append(self, drafts: Sequence[Draft], *, term: int, now: float) -> Appended:
         """Make drafts durable on a majority; see `context.ports.Log`.
 
-        Raises also OutcomeUnknown and NoMajority.
+        What was stored is told by `ItemsApplier.on_applied`. Raises also OutcomeUnknown and
+        NoMajority.
         """
         packed = [pack(draft) for draft in drafts]
         outcomes: list[Outcome] = []
@@ -131,8 +132,8 @@ class JetStreamLog:
             except errors.ContextError as exc:
                 if not outcomes:
                     raise
-                return outcomes + [exc] * (len(drafts) - len(outcomes))
-        return outcomes
+                outcomes += [exc] * (len(drafts) - len(outcomes))
+        return Appended(outcomes, [])
 
     def read(self, after: int, *, max_bytes: int) -> list[Batch]:
         """Batches of this node's copy; see `context.ports.Log`."""

@@ -9,7 +9,8 @@ from contextlib import nullcontext
 
 from context.errors import FencedOut, KeyReused
 from context.items import Batch
-from context.ports import Draft, Receipt
+from context.merging import merged
+from context.ports import Appended, Draft, Outcome, Receipt
 
 KEY_LIFETIME_S = 24 * 3600.0
 
@@ -20,18 +21,20 @@ class MemoryLog:
     def __init__(self) -> None:
         self.epoch = secrets.token_hex(4)
         self.lock = nullcontext()  # one thread appends, and nothing is applied beside it
-        self._term = 0
+        self._term = self._next = 0
         self._batches: list[Batch] = []
         self._keys: dict[str, tuple[bytes, Receipt, float]] = {}
 
-    def append(
-        self, drafts: Sequence[Draft], *, term: int, now: float
-    ) -> list[Receipt | Exception]:
+    def append(self, drafts: Sequence[Draft], *, term: int, now: float) -> Appended:
         """See `context.ports.Log`."""
         if term < self._term:
             raise FencedOut(f"term {term} is older than {self._term}; find the leader again")
         self._term = term
-        return [self._append_one(draft, now) for draft in drafts]
+        first, stored = self._next, list[Draft]()
+        outcomes = [self._append_one(draft, now, stored) for draft in drafts]
+        made = merged(stored, first, term=term, now=now)
+        self._batches += made
+        return Appended(outcomes, made)
 
     def read(self, after: int, *, max_bytes: int) -> list[Batch]:
         """See `context.ports.Log`."""
@@ -63,15 +66,16 @@ class MemoryLog:
         kept = bisect_right(self._batches, through, key=lambda batch: batch.last_offset)
         del self._batches[: min(kept, len(self._batches) - 1)]
 
-    def _append_one(self, draft: Draft, now: float) -> Receipt | Exception:
+    def _append_one(self, draft: Draft, now: float, stored: list[Draft]) -> Outcome:
         if draft.key is not None and draft.key in self._keys:
             digest, first, at = self._keys[draft.key]
             if at > now - KEY_LIFETIME_S:
                 if digest != draft.digest:
                     return KeyReused(f"Idempotency-Key {draft.key!r} was used with another body")
                 return Receipt(first.first_offset, first.count, first.term, replayed=True)
-        receipt = Receipt(self.bounds()[1] + 1, draft.count, self._term)
-        self._batches.append(Batch(receipt.first_offset, draft.count, now, self._term, draft.text))
+        receipt = Receipt(self._next, draft.count, self._term)
+        self._next += draft.count
+        stored.append(draft)
         if draft.key is not None:
             self._keys[draft.key] = (draft.digest, receipt, now)
         return receipt

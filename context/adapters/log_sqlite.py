@@ -1,5 +1,7 @@
 """The embedded log: SQLite in WAL mode, `synchronous=FULL`, one row a batch.
 
+Drafts that share a commit share rows (`context.merging`).
+
 Layout, version 1 (`PRAGMA user_version`):
 
     meta(key, value)                                epoch, and the highest term that wrote
@@ -24,10 +26,10 @@ import zstandard
 
 from context.compression import decompress
 from context.damage import DamagedLog
-from context.entries import framed
 from context.errors import ContextError, FencedOut, KeyReused, StorageFull
 from context.items import Batch
-from context.ports import Draft, Outcome, Receipt
+from context.merging import merged
+from context.ports import Appended, Draft, Outcome, Receipt
 
 VERSION = 1
 KEY_LIFETIME_S = 24 * 3600.0
@@ -61,7 +63,7 @@ class SqliteLog:
             self._next = self._newest() + 1
         self._pruned_at = float("-inf")
 
-    def append(self, drafts: Sequence[Draft], *, term: int, now: float) -> list[Outcome]:
+    def append(self, drafts: Sequence[Draft], *, term: int, now: float) -> Appended:
         """Make all drafts durable with one fsync; see `context.ports.Log`."""
         if term < self._term:
             raise FencedOut(f"term {term} is older than {self._term}; find the leader again")
@@ -71,7 +73,10 @@ class SqliteLog:
             if term > self._term:
                 db.execute("UPDATE meta SET value = ? WHERE key = 'term'", (term,))
             self._prune_keys(now)
-            receipts = [self._append_one(draft, term, now) for draft in drafts]
+            stored: list[Draft] = []
+            outcomes = [self._admit(draft, term, now, stored) for draft in drafts]
+            batches = merged(stored, before, term=term, now=now)
+            db.executemany("INSERT INTO batches VALUES (?,?,?,?,?,?)", map(_row, batches))
             db.execute("COMMIT")
         except (sqlite3.Error, MemoryError) as exc:
             self._next = before
@@ -79,7 +84,7 @@ class SqliteLog:
                 db.execute("ROLLBACK")
             raise storage_error(exc) from exc
         self._term = term
-        return receipts
+        return Appended(outcomes, batches)
 
     def read(self, after: int, *, max_bytes: int) -> list[Batch]:
         """Whole batches with an offset > `after`, in order; at least one if there is any.
@@ -133,7 +138,8 @@ class SqliteLog:
         """Close the writing connection; the WAL is folded into the file."""
         self._db.close()
 
-    def _append_one(self, draft: Draft, term: int, now: float) -> Outcome:
+    def _admit(self, draft: Draft, term: int, now: float, stored: list[Draft]) -> Outcome:
+        """What becomes of a draft; what is to be stored joins `stored`."""
         if draft.key is not None:
             known = self._known(draft, now)
             if known:
@@ -142,14 +148,9 @@ class SqliteLog:
                 "INSERT OR REPLACE INTO keys VALUES (?,?,?,?,?,?)",
                 (draft.key, draft.digest, self._next, draft.count, term, now),
             )
-        frame = framed(draft).frame
-        codec, body = (0, draft.text) if frame is None else (1, frame)
-        self._db.execute(
-            "INSERT INTO batches VALUES (?,?,?,?,?,?)",
-            (self._next, draft.count, term, now, codec, body),
-        )
         receipt = Receipt(self._next, draft.count, term)
         self._next += draft.count
+        stored.append(draft)
         return receipt
 
     def _known(self, draft: Draft, now: float) -> Receipt | ContextError | None:
@@ -243,6 +244,11 @@ class SqliteLog:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         value: str | int = row[0]
         return value
+
+
+def _row(batch: Batch) -> tuple[int, int, int, float, int, bytes]:
+    codec, body = (0, batch.text) if batch.frame is None else (1, batch.frame)
+    return batch.first_offset, batch.count, batch.term, batch.ingested_at, codec, body
 
 
 def storage_error(exc: Exception) -> ContextError:

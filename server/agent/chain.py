@@ -95,7 +95,7 @@ class Chain:
             stored, lines, head = _sealed(node, group, self._head)
             if lines:
                 self._head = None
-                await node.append(Draft(len(lines), b"\n".join([*lines, b""])))
+                await node.append(Draft(len(lines), b"\n".join([*lines, b""]), apart=True))
                 self._head = head
         except asyncio.CancelledError:
             for entry in group:

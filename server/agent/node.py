@@ -160,7 +160,7 @@ class Node:
             return await self.pass_on(items, key, urgent)
         lines = encode_checked(items, self.types, now=time.time())
         return await self.append(
-            Draft(lines.count, lines.text, key, heads=lines.heads), urgent=urgent
+            Draft(lines.count, lines.text, key, heads=lines.heads, ends=lines.ends), urgent=urgent
         )
 
     def take(self, batches: Sequence[Batch]) -> None:

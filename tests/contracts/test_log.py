@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,15 @@ from context.adapters.log_applied import AppliedLog
 from context.adapters.log_jetstream import ItemsApplier, JetStreamLog
 from context.adapters.log_memory import MemoryLog
 from context.adapters.log_sqlite import SqliteLog
+from context.block import line_ends
+from context.compression import decompress
+from context.entries import COMPRESS_FROM
 from context.errors import FencedOut, KeyReused
-from context.ports import Draft, Log, Receipt
+from context.heads import Heads
+from context.items import Batch
+from context.merging import MERGED_BYTES, MERGED_ITEMS
+from context.packed import carry
+from context.ports import Draft, Log, Outcome, Receipt
 from shared_storage.adapters.replica import Replica
 from shared_storage.adapters.stream_memory import MemoryStream
 from shared_storage.envelope import Kind
@@ -29,7 +37,7 @@ def draft(*lines: bytes, key: str | None = None, digest: bytes = b"d") -> Draft:
 
 
 def receipt(log: Log, one: Draft, *, term: int = 1, now: float = 0.0) -> Receipt:
-    (outcome,) = log.append([one], term=term, now=now)
+    (outcome,) = log.append([one], term=term, now=now).outcomes
     assert isinstance(outcome, Receipt)
     return outcome
 
@@ -72,7 +80,7 @@ def test_offsets_are_dense_and_reading_continues_after_any_of_them(log: Log) -> 
     assert log.bounds() == (0, -1)
     assert log.read(-1, max_bytes=1) == []
     assert receipt(log, draft(b"a")).first_offset == 0
-    group = log.append([draft(b"b", b"c"), draft(b"d" * 1000)], term=1, now=2.0)
+    group = log.append([draft(b"b", b"c"), draft(b"d" * 1000)], term=1, now=2.0).outcomes
     assert [(r.first_offset, r.last_offset) for r in group if isinstance(r, Receipt)] == [
         (1, 2),
         (3, 3),
@@ -80,10 +88,9 @@ def test_offsets_are_dense_and_reading_continues_after_any_of_them(log: Log) -> 
     assert log.bounds() == (0, 3)
     batches = log.read(-1, max_bytes=1 << 20)
     assert b"".join(batch.text for batch in batches) == b"a\nb\nc\n" + b"d" * 1000 + b"\n"
-    assert [(b.first_offset, b.count, b.ingested_at, b.term) for b in batches] == [
-        (0, 1, 0.0, 1),
-        (1, 2, 2.0, 1),
-        (3, 1, 2.0, 1),
+    assert [(b.ingested_at, b.term) for b in batches for _ in range(b.count)] == [
+        (0.0, 1),
+        *[(2.0, 1)] * 3,
     ]
     for after in range(-1, 4):
         found = log.read(after, max_bytes=1 << 20)
@@ -101,14 +108,16 @@ def test_a_repeat_with_the_same_key_stores_nothing_for_a_day(log: Log) -> None:
 
 
 def test_a_repeat_within_one_group_is_found_too(log: Log) -> None:
-    one, two = log.append([draft(b"x", key="k"), draft(b"x", key="k")], term=1, now=0.0)
+    one, two = log.append([draft(b"x", key="k"), draft(b"x", key="k")], term=1, now=0.0).outcomes
     assert one == Receipt(0, 1, 1)
     assert two == Receipt(0, 1, 1, replayed=True)
 
 
 def test_a_key_with_another_body_is_refused_and_the_group_goes_on(log: Log) -> None:
     receipt(log, draft(b"x", key="k", digest=b"1"))
-    bad, good = log.append([draft(b"y", key="k", digest=b"2"), draft(b"z")], term=1, now=0.0)
+    bad, good = log.append(
+        [draft(b"y", key="k", digest=b"2"), draft(b"z")], term=1, now=0.0
+    ).outcomes
     assert isinstance(bad, KeyReused)
     assert good == Receipt(1, 1, 1)
 
@@ -166,6 +175,99 @@ def test_reading_in_pieces_gives_every_item_once(
                 after = batch.last_offset
         assert seen == expected
         if isinstance(log, SqliteLog):
+            log.close()
+
+
+LINE = b'{"type":"%s","source":"s%d","timestamp":%d,"data":{"symbol":"A%d"}}'
+
+
+def known(count: int, name: bytes, *, key: str | None, parsed: bool, apart: bool) -> Draft:
+    """A draft as a body makes it: with columns and ends where it was read at once."""
+    text = b"".join(LINE % (name, i % 3, i, i % 5) + b"\n" for i in range(count))
+    heads, ends = (Heads.read(text), line_ends(text)) if parsed else (None, None)
+    return Draft(count, text, key, name, heads, ends=ends, apart=apart)
+
+
+made = st.builds(
+    known,
+    st.one_of(st.integers(1, 4), st.integers(1, 2500)),
+    st.sampled_from([b"x", b"yy", b"z" * 300]),
+    key=st.one_of(st.none(), st.sampled_from("abc")),
+    parsed=st.booleans(),
+    apart=st.sampled_from([False, False, False, True]),
+)
+
+
+def expected(groups: list[list[Draft]]) -> tuple[list[Outcome | None], list[list[Draft]]]:
+    """What becomes of each draft, None for a key used with another body, and what is stored."""
+    outcomes, stored, first = list[Outcome | None](), list[list[Draft]](), 0
+    keys: dict[str, tuple[bytes, Receipt]] = {}
+    for group in groups:
+        stored.append([])
+        for each in group:
+            if each.key in keys:
+                digest, receipt = keys[each.key]
+                repeat = digest == each.digest and replace(receipt, replayed=True)
+                outcomes.append(repeat or None)
+                continue
+            outcomes.append(Receipt(first, each.count, 1))
+            stored[-1].append(each)
+            if each.key is not None:
+                keys[each.key] = each.digest, Receipt(first, each.count, 1)
+            first += each.count
+    return outcomes, stored
+
+
+def check_batch(batch: Batch, parts: list[Draft]) -> None:
+    """It holds what these drafts hold, and all that goes with its text is that of its text."""
+    assert batch.text == b"".join(part.text for part in parts)
+    assert batch.count == sum(part.count for part in parts)
+    assert len(parts) == 1 or (batch.count <= MERGED_ITEMS and len(batch.text) <= MERGED_BYTES)
+    assert len(parts) == 1 or not any(part.apart for part in parts)
+    assert (batch.frame is None) == (len(batch.text) < COMPRESS_FROM)
+    assert batch.frame is None or decompress(batch.frame) == batch.text
+    assert (batch.heads is None) == (batch.ends is None) == (parts[0].heads is None)
+    if batch.heads is not None and batch.ends is not None:
+        assert batch.ends.tolist() == line_ends(batch.text).tolist()
+        assert carry(batch.heads) == carry(Heads.read(batch.text))
+
+
+@settings(max_examples=60, deadline=None)
+@given(groups=st.lists(st.lists(made, min_size=1, max_size=12), min_size=1, max_size=4))
+def test_what_shares_a_commit_is_stored_in_its_order_and_read_back_the_same(
+    tmp_path_factory: pytest.TempPathFactory, groups: list[list[Draft]]
+) -> None:
+    outcomes, stored = expected(groups)
+    for engine in ("memory", "sqlite", "replicated"):
+        heard: list[Batch] = []
+        if engine == "replicated":
+            log = replicated(tmp_path_factory.mktemp("log"), MemoryStream())
+            log._items.on_applied = heard.extend
+        else:
+            path = tmp_path_factory.mktemp("log") / "log.db"
+            log = MemoryLog() if engine == "memory" else SqliteLog(path)
+        found = list[Outcome | None]()
+        for number, (group, kept) in enumerate(zip(groups, stored, strict=True)):
+            appended = log.append(group, term=1, now=float(number))
+            found += [None if isinstance(o, KeyReused) else o for o in appended.outcomes]
+            heard += appended.batches
+            rest = iter(kept)
+            for batch in heard:
+                parts = [next(rest)]
+                while sum(part.count for part in parts) < batch.count:
+                    parts.append(next(rest))
+                assert batch.ingested_at == number
+                if engine != "replicated":
+                    check_batch(batch, parts)
+            assert next(rest, None) is None, "all that was stored is told"
+            heard.clear()
+        assert found == outcomes
+        read, after = b"", -1
+        while batches := log.read(after, max_bytes=1):
+            assert [batch.first_offset for batch in batches] == [after + 1]
+            read, after = read + batches[0].text, batches[0].last_offset
+        assert read == b"".join(each.text for kept in stored for each in kept)
+        if not isinstance(log, MemoryLog):
             log.close()
 
 

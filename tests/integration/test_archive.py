@@ -59,7 +59,7 @@ class Memory:
 
     def add(self, lines: list[str], term: int = 1) -> None:
         text = "".join(line + "\n" for line in lines).encode()
-        (receipt,) = self.log.append([Draft(len(lines), text)], term=term, now=1.0)
+        (receipt,) = self.log.append([Draft(len(lines), text)], term=term, now=1.0).outcomes
         assert isinstance(receipt, Receipt)
         for batch in self.log.read(receipt.first_offset - 1, max_bytes=1):
             self.index.apply(batch)

@@ -370,7 +370,8 @@ def test_a_damaged_log_stops_the_start_with_one_line(tmp_path: Path, kind: str) 
     texts = [b"".join(f"{line}\n".encode() for line in LINES[at : at + 10]) for at in (0, 10, 20)]
     if kind == "line":
         texts[1] = texts[1].replace(b'"type"', b'"tipe"', 4)
-    log.append([Draft(10, text) for text in texts], term=1, now=1.0)
+    for text in texts:
+        log.append([Draft(10, text)], term=1, now=1.0)
     log.close()
     if kind == "row":
         with sqlite3.connect(path) as db:

@@ -74,7 +74,8 @@ def test_damage_is_mended_where_the_log_has_it_and_named_where_not(tmp_path: Pat
 
 def test_a_line_of_the_log_that_is_no_item_is_named(tmp_path: Path) -> None:
     log = SqliteLog(tmp_path / "log.db")
-    log.append([Draft(1, LINES[0].encode() + b"\n"), Draft(1, b'{"type":7}\n')], term=1, now=1.0)
+    for line in (LINES[0].encode(), b'{"type":7}'):
+        log.append([Draft(1, line + b"\n")], term=1, now=1.0)
     with pytest.raises(DamagedLog, match="from offset 1 on"):
         reindex(Archive(tmp_path), log, threads=1, progress=lambda *_: None)
     log.close()

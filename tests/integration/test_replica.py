@@ -55,7 +55,8 @@ class Node:
         return state
 
     def write(self, line: bytes, term: int, key: str | None = None) -> Receipt:
-        (outcome,) = self.log.append([Draft(1, line + b"\n", key, line)], term=term, now=1.0)
+        draft = Draft(1, line + b"\n", key, line)
+        (outcome,) = self.log.append([draft], term=term, now=1.0).outcomes
         assert isinstance(outcome, Receipt), outcome
         return outcome
 

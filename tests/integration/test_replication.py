@@ -68,9 +68,10 @@ class Member:
 
     async def write(self, line: bytes, term: int, key: str | None = None) -> Receipt:
         draft = Draft(1, line + b"\n", key, line)
-        outcomes = await asyncio.to_thread(self.replication.log.append, [draft], term=term, now=1.0)
-        assert isinstance(outcomes[0], Receipt)
-        return outcomes[0]
+        append = self.replication.log.append
+        (outcome,) = (await asyncio.to_thread(append, [draft], term=term, now=1.0)).outcomes
+        assert isinstance(outcome, Receipt)
+        return outcome
 
     async def has(self, count: int) -> list[bytes]:
         deadline = asyncio.get_running_loop().time() + 20
@@ -119,9 +120,10 @@ def history(folder: Path, items: int) -> str:
     """A single node's data folder with some items and a value; returns its epoch."""
     folder.mkdir(exist_ok=True)
     log, state = SqliteLog(folder / "log.db"), SqliteStateStore(folder / "state.db")
-    for number in range(items):
-        line = b"old %d" % number
-        log.append([Draft(1, line + b"\n", f"k{number}", line)], term=7, now=1e9 + number)
+    lines = [b"old %d" % number for number in range(items)]
+    drafts = [Draft(1, line + b"\n", f"k{number}", line) for number, line in enumerate(lines)]
+    for first in range(0, items, 5):  # what shares a commit shares a row
+        log.append(drafts[first : first + 5], term=7, now=1e9 + first)
     state.put("control", "emergency_stop", b"on", now=5.0)
     log.close()
     state.close()
