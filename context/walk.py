@@ -23,6 +23,7 @@ Codes = NDArray[np.int32]
 TYPE, SOURCE, SYMBOL = 0, 1, 2  # rows of codes and names
 MAX_NAMES = 2048  # distinct texts of one row
 SLOTS = 4 * MAX_NAMES
+LATEST = 1e11  # unix seconds: the year 5138. Milliseconds of today are larger
 _MAX_DEPTH = 60
 _MAX_NUMBER, _MAX_EXPONENT = 200, 2  # a number of so many digits, and "e+99" behind, is finite
 _EXACT, _POWER = 1 << 53, 1e22  # whole numbers and powers of ten that floats hold exactly
@@ -86,8 +87,9 @@ def walk(  # noqa: PLR0912, PLR0915, PLR0917 - all in one loop, room made outsid
     slots: Codes,
     names: Ints,
     kinds: Codes,
-) -> tuple[int, int]:
-    """Items and bytes written to `room`, or (-1, 0) where anything is unusual.
+) -> tuple[int, int, int]:
+    """Items and bytes written to `room`, and how many `times` are nan; items are -1 where anything
+    is unusual.
 
     Parameters
     ----------
@@ -98,24 +100,28 @@ def walk(  # noqa: PLR0912, PLR0915, PLR0917 - all in one loop, room made outsid
     stamps : (items, 2), begin and end in `text`
     ends : (items,) of the lines in `room`, before their newlines
     codes : (3, items) of types, sources and symbols; -1 for none
-    slots : (3, SLOTS), zeros
-    names : (3, MAX_NAMES + 1, 2), begin and end in `text` of each code's text; the last row of each
-        holds how many there are
+    slots : (3, SLOTS), zeros, or as the walk before left them together with `names`
+    names : (3, MAX_NAMES + 1, 3), begin and end in `text` of each code's text, and its slot; the
+        last row of each holds how many there are
     kinds : (MAX_NAMES,) of each type; OTHER where no rule is known here
     """
-    i, at, item = 0, 0, 0
+    for row in range(3):
+        for code in range(names[row, MAX_NAMES, 0]):
+            slots[row, names[row, code, 2]] = 0
+        names[row, MAX_NAMES, 0] = 0
+    i, at, item, doubtful = 0, 0, 0, 0
     while i < size:
         copied = i
         i = _field(text, i, _F_TYPE)
         if i < 0:
-            return -1, 0
+            return -1, 0, 0
         begin = i
         i, kind = _scalar(text, i)
         if i < 0 or kind != _TEXT:
-            return -1, 0
+            return -1, 0, 0
         code = _code(text, begin + 1, i - 1, slots, names, TYPE)
         if code < 0:
-            return -1, 0
+            return -1, 0, 0
         codes[TYPE, item] = code
         if names[TYPE, code, 0] == begin + 1:
             kinds[code] = _which(text, begin + 1, i - 1, _TYPES, _TYPE_ENDS)
@@ -127,7 +133,7 @@ def walk(  # noqa: PLR0912, PLR0915, PLR0917 - all in one loop, room made outsid
             begin = behind
             i, kind = _scalar(text, begin)
             if i < 0 or kind != _TEXT:
-                return -1, 0
+                return -1, 0, 0
             end = i
         else:
             at = _copy(text, copied, i, room, at)
@@ -135,7 +141,7 @@ def walk(  # noqa: PLR0912, PLR0915, PLR0917 - all in one loop, room made outsid
             copied = i
         code = _code(text, begin + 1, end - 1, slots, names, SOURCE)
         if code < 0:
-            return -1, 0
+            return -1, 0, 0
         codes[SOURCE, item] = code
 
         begin, end = tails[1] + len(',"timestamp":'), tails[2]
@@ -144,42 +150,47 @@ def walk(  # noqa: PLR0912, PLR0915, PLR0917 - all in one loop, room made outsid
             begin = behind
             i, kind = _scalar(text, begin)
             if i < 0 or kind != _NUMBER:
-                return -1, 0
+                return -1, 0, 0
             end = i
         else:
             at = _copy(text, copied, i, room, at)
             at = _copy(text, tails[1], tails[2], room, at)
             copied = i
         stamps[item, 0], stamps[item, 1] = begin, end
-        times[item] = _exactly(text, begin, end)
+        time = _exactly(text, begin, end)
+        if time != time:  # noqa: PLR0124 - nan
+            doubtful += 1
+        elif not -LATEST <= time <= LATEST:
+            return -1, 0, 0
+        times[item] = time
 
         i = _field(text, i, _F_DATA)
         if i < 0:
-            return -1, 0
+            return -1, 0, 0
         i, begin, end = _data(text, i, rules)
         if i < 0:
-            return -1, 0
+            return -1, 0, 0
         codes[SYMBOL, item] = -1
         if begin >= 0:
             code = _code(text, begin, end, slots, names, SYMBOL)
             if code < 0:
-                return -1, 0
+                return -1, 0, 0
             codes[SYMBOL, item] = code
 
         behind = _field(text, i, _F_METADATA)
         if behind >= 0:
             if text[behind] != _OPEN_OBJECT:
-                return -1, 0
+                return -1, 0, 0
             i = _container(text, behind)
             if i < 0:
-                return -1, 0
+                return -1, 0, 0
         if text[i] != _CLOSE_OBJECT or text[i + 1] != _NEWLINE:
-            return -1, 0
+            return -1, 0, 0
         i += 2
         at = _copy(text, copied, i, room, at)
         ends[item] = at - 1
         item += 1
-    return item, at
+    return item, at, doubtful
 
 
 @inlined
@@ -474,6 +485,6 @@ def _code(  # noqa: PLR0917 - compiled
     if code == MAX_NAMES:
         return -1
     names[row, MAX_NAMES, 0] += 1
-    names[row, code, 0], names[row, code, 1] = begin, end
+    names[row, code, 0], names[row, code, 1], names[row, code, 2] = begin, end, slot
     slots[row, slot] = code + 1
     return int(code)
