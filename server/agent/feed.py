@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
+from context.items import Batch
 from server import ipc
 from server.agent.frames import read_request
 from server.agent.node import Node
@@ -24,13 +25,12 @@ class Feed:
         self, node: Node, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self._node, self._reader, self._writer = node, reader, writer
-        self._whole = True
+        self._whole, self._after = True, -1
 
     async def run(self, asked: Request) -> None:
         """Send what follows `after`, until the web process goes: then raises what that raises."""
-        self._whole = bool(asked.params["whole"])
-        after = int(asked.params["after"])
-        tasks = {asyncio.ensure_future(work) for work in (self._send(after), self._listen())}
+        self._whole, self._after = bool(asked.params["whole"]), int(asked.params["after"])
+        tasks = {asyncio.ensure_future(work) for work in (self._send(), self._listen())}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for each in done:
@@ -45,28 +45,48 @@ class Feed:
         while True:
             self._whole = bool((await read_request(self._reader)).params["whole"])
 
-    async def _send(self, after: int) -> None:
+    async def _send(self) -> None:
         """From the log first, then as they come.
 
         A web process that does not keep up is held by the socket's buffer and reads the rest from
         the log: nothing queues up here.
         """
-        node, writer = self._node, self._writer
-        while True:
-            for frame in await self._following(after):
-                writer.write(ipc.pack(frame))
-                after = frame.first_offset + frame.count - 1
-                await writer.drain()
-            await node.changed.wait_for(lambda: node.ring.newest > after)  # noqa: B023
-
-    async def _following(self, after: int) -> list[FeedBatch]:
         node = self._node
+        while True:
+            frames = self._at_hand()
+            if frames is None:
+                read = node.read_batches
+                batches = await asyncio.to_thread(read, self._after, max_bytes=LOG_BYTES)
+                frames = [_frame(batch) for batch in batches]
+            for frame in frames:
+                self._write(frame)
+                await self._writer.drain()
+            await node.changed.wait_for(self._lags)
+
+    def _lags(self) -> bool:
+        """Whether something is left to send after what can be written in passing.
+
+        In passing: in the turn of the event loop that tells of a change, as a turn of this task's
+        own would come after those of all others who wait for changes.
+        """
+        if self._writer.transport.get_write_buffer_size() == 0:
+            for frame in self._at_hand() or ():
+                self._write(frame)
+        return self._node.ring.newest > self._after
+
+    def _at_hand(self) -> list[FeedBatch] | None:
+        """Frames of what follows, None where only the log holds it."""
+        ring = self._node.ring
         if not self._whole:
-            count = node.ring.newest - after
-            return [FeedBatch(after + 1, count)] if count > 0 else []
-        entries = node.ring.after(after)
-        if entries is None:
-            batches = await asyncio.to_thread(node.read_batches, after, max_bytes=LOG_BYTES)
-        else:
-            batches = [entry.batch for entry in entries]
-        return [FeedBatch(b.first_offset, b.count, b.ingested_at, b.term, b.text) for b in batches]
+            count = ring.newest - self._after
+            return [FeedBatch(self._after + 1, count)] if count > 0 else []
+        entries = ring.after(self._after)
+        return None if entries is None else [_frame(entry.batch) for entry in entries]
+
+    def _write(self, frame: FeedBatch) -> None:
+        self._writer.write(ipc.pack(frame))
+        self._after = frame.first_offset + frame.count - 1
+
+
+def _frame(batch: Batch) -> FeedBatch:
+    return FeedBatch(batch.first_offset, batch.count, batch.ingested_at, batch.term, batch.text)
