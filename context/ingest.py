@@ -101,6 +101,22 @@ def parse_ndjson(body: bytes, types: Types, *, now: float) -> Lines:
         raise _diagnose(pieces, types) from exc
 
 
+def parse_usual(
+    bodies: Sequence[bytes], types: Types, *, now: float
+) -> tuple[Lines, list[int]] | None:
+    """Lines of NDJSON bodies, one behind the other, and how many items each has.
+
+    None unless all of them are as they usually come and good: then each is to be read by itself.
+    """
+    ended = [body if body.endswith(b"\n") else body + b"\n" for body in bodies]
+    try:
+        lines = _read(b"".join(ended), types, now)
+    except UnicodeDecodeError:
+        return None
+    # What is usual is one item a line.
+    return (lines, [body.count(b"\n") for body in ended]) if lines else None
+
+
 def encode_checked(items: Sequence[Item], types: Types, *, now: float) -> Lines:
     """Lines of items made inside the node; the same rules hold."""
     for item in items:

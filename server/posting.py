@@ -1,7 +1,8 @@
 """The web process's way for small bodies: many at a time on one connection to the agent.
 
 Who posts waits for a lock that the reading thread releases. One of those who post at once writes
-for all of them, and the agent answers in one piece what one commit made durable.
+for all of them, so that the agent can check and store them together; it answers in one piece what
+one commit made durable.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import itertools
 import socket
 import threading
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -58,6 +60,7 @@ class Line:
             self._out.append(frame)
             mine, self._writing = not self._writing, True
         if mine:
+            time.sleep(0)  # whoever else can post now does so before all is written
             self._write()
         if not waiting.lock.acquire(timeout=timeout_s):
             self.lose(TimeoutError(f"no answer within {timeout_s} s"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ import msgspec
 from context.adapters.disk_room import free_bytes
 from context.damage import LostBlock
 from context.errors import InvalidItem, InvalidJson, InvalidRequest, NotFound
+from context.ingest import parse_usual
 from context.items import encode_item
 from context.packing import parse_request as parse_pack
 from context.ports import Draft, Receipt
@@ -66,6 +67,18 @@ def draft(node: Node, asked: Mapping[str, Any], body: bytes) -> Draft:
         raise InvalidItem(message, [{"index": 0, "field": "data.chain", "message": message}])
     digest = hashlib.blake2b(plain, digest_size=16).digest() if key is not None else b""
     return Draft(lines.count, lines.text, key, digest, lines.heads, ends=lines.ends)
+
+
+def joint_draft(node: Node, bodies: Sequence[bytes]) -> tuple[Draft, list[int]] | None:
+    """What NDJSON bodies ask to store, checked at once, and how many items are in each.
+
+    None where each is to be judged by itself.
+    """
+    found = parse_usual(bodies, node.types, now=time.time())
+    if found is None or node.chain.mark in found[0].text:
+        return None
+    lines, counts = found
+    return Draft(lines.count, lines.text, heads=lines.heads, ends=lines.ends), counts
 
 
 def accepted(node: Node, receipt: Receipt) -> Answer:

@@ -1,7 +1,8 @@
 """Takes in small bodies: many at a time on one connection, without a task or a thread for each.
 
-What a single item costs is mostly what is done around it. Here a body is checked as soon as its
-last byte comes, and what one commit made durable is answered in one write.
+What a single item costs is mostly what is done around it. Here bodies that come together are
+checked and stored as one, as long as all is well with them, and what one commit made durable is
+answered in one write.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import msgspec
 
 from context.ports import Outcome, Receipt
 from server import ipc, problems
-from server.agent.context_calls import accepted, draft
+from server.agent.context_calls import accepted, draft, joint_draft
 from server.agent.node import Node
 from server.ipc import Answer, Posted, Told
 from server.logs import serving
@@ -41,19 +42,50 @@ class Intake(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take in what has come whole."""
         begun, at = self._begun + data if self._begun else data, 0
-        view = memoryview(begun)
+        view, whole = memoryview(begun), list[Posted]()
         try:
             while len(begun) - at >= ipc.HEADER_BYTES:
                 first = at + ipc.HEADER_BYTES
                 end = first + ipc.length(begun[at:first])
                 if end > len(begun):
                     break
-                self._take(_decode(view[first:end]))
+                whole.append(_decode(view[first:end]))
                 at = end
         except (msgspec.DecodeError, ipc.FrameTooLarge) as exc:
             log.error("a web process sent a bad frame", extra={"reason": str(exc)})
             self._writer.close()
         self._begun = begun[at:]
+        for group in _groups(whole):
+            if len(group) == 1 or not self._take_together(group):
+                for each in group:
+                    self._take(each)
+
+    def _take_together(self, group: Sequence[Posted]) -> bool:
+        """Take in bodies as one; False where each is to be judged by itself."""
+        started = time.perf_counter()
+        found = None if self._node.not_ready else joint_draft(self._node, [p.body for p in group])
+        if found is None:
+            return False
+        draft, counts = found
+        parts = [(posted.number, count) for posted, count in zip(group, counts, strict=True)]
+        done = partial(self._done_together, parts, started)
+        try:
+            self._node.submit(draft, done)
+        except Exception as exc:  # there is no room for it
+            done(exc)
+        return True
+
+    def _done_together(
+        self, parts: Sequence[tuple[int, int]], started: float, outcome: Outcome
+    ) -> None:
+        """Tell each of those whose items were stored one behind the other."""
+        shift = 0
+        for number, count in parts:
+            own = outcome
+            if isinstance(outcome, Receipt):
+                own = Receipt(outcome.first_offset + shift, count, outcome.term)
+            self._done(number, started, own)
+            shift += count
 
     def _take(self, posted: Posted) -> None:
         done = partial(self._done, posted.number, time.perf_counter())
@@ -78,3 +110,31 @@ class Intake(asyncio.Protocol):
     def _send(self) -> None:
         answers, self._answers = self._answers, []
         self._writer.write(b"".join(answers))  # nothing happens where the process went away
+
+
+def _groups(bodies: Iterable[Posted]) -> Iterator[list[Posted]]:
+    """Neighbours that may be taken in as one; whoever may not is alone."""
+    group, size = list[Posted](), 0
+    for each in bodies:
+        plain = _is_plain(each)
+        if group and (not plain or size + len(each.body) > ipc.SMALL_BYTES):
+            yield group
+            group, size = [], 0
+        if plain:
+            group.append(each)
+            size += len(each.body)
+        else:
+            yield [each]
+    if group:
+        yield group
+
+
+def _is_plain(posted: Posted) -> bool:
+    """Whether its items are all that there is to this body, one a line."""
+    told, body = posted.params, posted.body
+    if told.get("idempotency_key") is not None or "content_encoding" in told:
+        return False
+    media = told.get("content_type")
+    if media == "application/json":
+        return body.startswith(b"{") and b"\n" not in body
+    return media == "application/x-ndjson"

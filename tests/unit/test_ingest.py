@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from context.block import line_ends
 from context.errors import ContextError, InvalidItem, InvalidJson, InvalidRequest
-from context.ingest import CHUNK_BYTES, parse_json, parse_ndjson
+from context.ingest import CHUNK_BYTES, parse_json, parse_ndjson, parse_usual
 from context.items import MAX_ITEM_BYTES, Cursor, encode_item
 from context.types import Types
 
@@ -143,6 +144,41 @@ def test_numbers_stay_as_sent_and_only_finite_ones_are_taken(texts: list[str], a
         assert [*as_written(line)] == [name for name in FIELDS if name in filled]
         assert msgspec.json.format(line, indent=-1) == line
         assert not re.search(rb"\\(u(?!00[01])|/)", line.replace(b"\\\\", b"")), "needless escapes"
+
+
+ODD = (b"", b"\n", b'{"type":"x","data":{}}\n\n', b'{"type":"x","data":{"a":"\xc3', b"[1]", b"{}")
+
+
+@given(
+    sent=st.lists(
+        st.lists(items, min_size=1, max_size=4).map(
+            lambda batch: b"\n".join(msgspec.json.encode(item) for item in batch)
+        )
+        | st.sampled_from(ODD),
+        min_size=1,
+        max_size=5,
+    ),
+    ended=st.booleans(),
+)
+def test_bodies_read_together_are_what_each_is_by_itself(sent: list[bytes], ended: bool) -> None:
+    bodies = [body + b"\n" if ended else body for body in sent]
+    together = parse_usual(bodies, Types(), now=NOW)
+    if together is None:
+        return
+    lines, counts = together
+    alone = [parse_ndjson(body, Types(), now=NOW) for body in bodies]
+    assert lines.text == b"".join(each.text for each in alone)
+    assert counts == [each.count for each in alone]
+    assert lines.ends is not None
+    assert lines.ends.tolist() == line_ends(lines.text).tolist()
+
+
+def test_usual_bodies_are_read_together_and_with_another_one_not_at_all() -> None:
+    usual = [msgspec.json.encode({"type": "x", "data": {"n": n}}) for n in range(3)]
+    together = parse_usual(usual, Types(), now=NOW)
+    assert together is not None
+    assert together[1] == [1, 1, 1]
+    assert all(parse_usual([*usual, odd], Types(), now=NOW) is None for odd in ODD)
 
 
 def test_a_line_is_compact_utf8() -> None:
