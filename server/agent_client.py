@@ -71,19 +71,21 @@ class AgentClient:
         return answer
 
     def _post(self, asked: dict[str, Any], body: bytes) -> Answer:
-        with self._slots:
-            try:
-                return self._posting().post(asked, body, TIMEOUT_S)
-            except OSError as exc:
-                raise AgentUnavailable(f"the agent process went away: {exc}") from exc
+        try:
+            return self._posting().post(asked, body)
+        except OSError as exc:
+            raise AgentUnavailable(f"the agent process went away: {exc}") from exc
 
     def _posting(self) -> Line:
+        line = self._line
+        if line and not line.lost:
+            return line
         with self._lines:
             if self._line is None or self._line.lost:
                 sock = self._connect()
                 sock.sendall(ipc.pack(Request("intake", {})))
                 ipc.receive(sock)
-                self._line = Line(sock)
+                self._line = Line(sock, TIMEOUT_S)
             return self._line
 
     def json(self, method: str, params: dict[str, Any] | None = None, body: bytes = b"") -> Any:

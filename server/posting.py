@@ -26,30 +26,35 @@ _told = msgspec.msgpack.Decoder(Told).decode
 class Waiting:
     """Who waits for an answer."""
 
-    __slots__ = ("answer", "lock")
+    __slots__ = ("answer", "lock", "since")
 
     def __init__(self) -> None:
+        self.since = time.monotonic()
         self.answer: Answer | None = None  # None once the lock is free: the connection was lost
         self.lock = threading.Lock()
         self.lock.acquire()
 
 
 class Line:
-    """One connection that the agent has taken for `intake`, until it is lost."""
+    """One connection that the agent has taken for `intake`, until it is lost.
 
-    def __init__(self, sock: socket.socket) -> None:
-        """`sock` is this line's alone from now on."""
+    It is given up where one answer takes too long. The reading thread looks after that: a timer of
+    its own for everyone who waits would cost as much as the waiting.
+    """
+
+    def __init__(self, sock: socket.socket, timeout_s: float) -> None:
+        """`sock` is this line's alone from now on; nobody waits longer than twice `timeout_s`."""
         self.lost: OSError | None = None
-        self._sock = sock
+        self._sock, self._timeout_s = sock, timeout_s
         self._numbers = itertools.count()
         self._waiting: dict[int, Waiting] = {}
         self._out: list[bytes] = []
         self._lock = real_lock()
         self._writing = False
-        sock.settimeout(None)
+        sock.settimeout(timeout_s)
         threading.Thread(target=self._read, name="posted", daemon=True).start()
 
-    def post(self, params: dict[str, Any], body: bytes, timeout_s: float) -> Answer:
+    def post(self, params: dict[str, Any], body: bytes) -> Answer:
         """Post and wait for the answer; raises OSError where the agent goes away meanwhile."""
         waiting, number = Waiting(), next(self._numbers)
         frame = ipc.pack(Posted(number, params, body))
@@ -62,8 +67,7 @@ class Line:
         if mine:
             time.sleep(0)  # whoever else can post now does so before all is written
             self._write()
-        if not waiting.lock.acquire(timeout=timeout_s):
-            self.lose(TimeoutError(f"no answer within {timeout_s} s"))
+        waiting.lock.acquire()
         if waiting.answer is None:
             raise self.lost or ConnectionResetError("connection closed")
         return waiting.answer
@@ -94,7 +98,11 @@ class Line:
         begun = b""
         try:
             while True:
-                payload, begun = ipc.receive(self._sock, begun)
+                self._check()
+                try:
+                    payload, begun = ipc.receive(self._sock, begun)
+                except TimeoutError:  # amid an answer somebody waits for it: that ends here too
+                    continue
                 told = _told(payload)
                 waiting = self._waiting.pop(told.number, None)
                 if waiting:  # else it was lost meanwhile
@@ -105,3 +113,10 @@ class Line:
         finally:
             self.lose(ConnectionResetError("connection closed"))
             self._sock.close()
+
+    def _check(self) -> None:
+        """Raises TimeoutError where somebody waits too long."""
+        with self._lock:
+            oldest = next(iter(self._waiting.values()), None)
+        if oldest and time.monotonic() - oldest.since >= self._timeout_s:
+            raise TimeoutError(f"no answer within {self._timeout_s} s")

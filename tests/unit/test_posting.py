@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 import msgspec
 import pytest
@@ -21,10 +23,10 @@ _decode = msgspec.msgpack.Decoder(Posted).decode
 class Agent:
     """The other end: hears of bodies, and answers when it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_s: float = 60.0) -> None:
         self.sock, far = socket.socketpair()
         self.sock.settimeout(10)
-        self.line = Line(far)
+        self.line = Line(far, timeout_s)
         self._begun = b""
 
     def hear(self) -> Posted:
@@ -48,8 +50,8 @@ def agent() -> Iterator[Agent]:
 def post(agent: Agent) -> Iterator[Post]:
     with ThreadPoolExecutor(MANY) as pool:
 
-        def submit(number: int, body: bytes, timeout_s: float = 10.0) -> Future[Answer]:
-            return pool.submit(agent.line.post, {"name": str(number)}, body, timeout_s)
+        def submit(number: int, body: bytes) -> Future[Answer]:
+            return pool.submit(agent.line.post, {"name": str(number)}, body)
 
         yield submit
 
@@ -86,9 +88,42 @@ def test_a_full_connection_holds_nobody_for_ever(agent: Agent, post: Post) -> No
             each.result(10)
 
 
-def test_an_agent_that_does_not_answer_is_given_up(agent: Agent, post: Post) -> None:
-    with pytest.raises(TimeoutError):
-        post(0, b"{}", 0.05).result(10)
+def test_an_agent_that_does_not_answer_is_given_up() -> None:
+    agent = Agent(timeout_s=0.1)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(agent.line.post, {"name": "0"}, b"{}")
+        with pytest.raises(TimeoutError):
+            waiting.result(10)
     assert agent.line.lost
     agent.hear()
     assert agent.sock.recv(1) == b""
+    agent.sock.close()
+
+
+def test_one_answer_that_is_missing_is_noticed_among_others() -> None:
+    agent = Agent(timeout_s=0.2)
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(agent.line.post, {"name": "never"}, b"{}")
+        agent.hear()
+        deadline = time.monotonic() + 10
+        with suppress(ConnectionError):  # others are answered until the connection is given up
+            while time.monotonic() < deadline:
+                pool.submit(agent.line.post, {"name": "soon"}, b"{}")
+                agent.tell(agent.hear())
+        with pytest.raises(TimeoutError):
+            waiting.result(10)
+    agent.sock.close()
+
+
+def test_a_connection_that_nobody_uses_stays() -> None:
+    agent = Agent(timeout_s=0.02)
+    agent.sock.settimeout(0.05)
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(3):
+            with pytest.raises(TimeoutError):  # for longer than anybody may wait
+                agent.sock.recv(1)
+            waiting = pool.submit(agent.line.post, {"name": "0"}, b"{}")
+            agent.tell(agent.hear())
+            assert waiting.result(10).status == 201
+    agent.line.lose(ConnectionResetError("the test is over"))
+    agent.sock.close()
