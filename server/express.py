@@ -10,6 +10,7 @@ from __future__ import annotations
 import http
 import time
 from collections.abc import Callable, Collection, Iterable
+from functools import cache
 from typing import Any
 
 from prometheus_client import Histogram
@@ -45,7 +46,8 @@ class Express:
         `stamp` makes the headers that tell the node and how far it is.
         """
         self._app, self._agent, self._in_flight = app, agent, in_flight
-        self._requests, self._max_bytes, self._stamp = requests, max_bytes, stamp
+        self._counted = cache(lambda *labels: requests.labels("POST", *labels))
+        self._max_bytes, self._stamp = max_bytes, stamp
         self._calls = {
             each.path: (each.call, each.endpoint)
             for each in operations
@@ -70,7 +72,7 @@ class Express:
         finally:
             self._in_flight.leave()
         took = time.perf_counter() - started
-        self._requests.labels("POST", endpoint, answer.status).observe(took)
+        self._counted(endpoint, answer.status).observe(took)
         if "Context-Node" not in answer.headers:
             answer.headers |= self._stamp()
         headers = [

@@ -13,8 +13,6 @@ import json
 import logging
 import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TextIO
 
@@ -43,14 +41,20 @@ def request_id() -> str:
     return _request_id.get()
 
 
-@contextmanager
-def serving(known_id: str = "") -> Iterator[str]:
+class serving:
     """Give all lines logged inside one request id: the caller's, or a new one."""
-    token = _request_id.set(known_id or f"{_ids.getrandbits(64):016x}")
-    try:
-        yield _request_id.get()
-    finally:
-        _request_id.reset(token)
+
+    __slots__ = ("_id", "_token")
+
+    def __init__(self, known_id: str = "") -> None:
+        self._id = known_id or f"{_ids.getrandbits(64):016x}"
+
+    def __enter__(self) -> str:
+        self._token = _request_id.set(self._id)
+        return self._id
+
+    def __exit__(self, *_: object) -> None:
+        _request_id.reset(self._token)
 
 
 def usable_id(given: str) -> str:

@@ -126,6 +126,32 @@ def test_requests_follow_each_other_on_a_connection(talk: Talk) -> None:
     assert talk.closed == 3
 
 
+def test_requests_that_differ_in_their_length_share_a_head(talk: Talk) -> None:
+    bodies = [b"{}", b"[1,2,3]", b"", b"[" + b"1," * 50 + b"1]"]
+    talk.client.sendall(b"".join(map(request, bodies)))
+    assert [talk.serve() for _ in bodies] == [True] * len(bodies)
+    told = talk.client.recv(65536).split(b"HTTP/1.1 201 Created\r\n")[1:]
+    assert [each.partition(b"\r\n\r\n")[2] for each in told] == [b"me:" + body for body in bodies]
+    assert len(talk.http._heads) == 1
+
+
+@pytest.mark.parametrize(
+    "given_head",
+    [
+        head(b"Content-Length: 2", b"content-length: 2"),
+        head(b"Content-Length: 2", b"CONTENT_LENGTH: 3"),
+        head(b"Content-Length: 1048577"),
+        head(b"Content-Length: 2x"),
+        head(b"X-Content-Length: 2"),
+    ],
+)
+def test_a_length_that_is_not_plain_is_left_to_the_server(talk: Talk, given_head: bytes) -> None:
+    talk.client.sendall(request(b"{}") + given_head + b"\r\n\r\n{}")
+    assert talk.serve()
+    assert talk.serve() is None
+    assert talk.file.peek().startswith(given_head)
+
+
 def test_a_large_body_comes_whole(talk: Talk) -> None:
     body = bytes(range(256)) * 400
     talk.client.sendall(request(body))
