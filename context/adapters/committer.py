@@ -45,7 +45,7 @@ class CommitStats:
     """Counts since the start."""
 
     commits: int = 0
-    batches: int = 0  # as they were sent
+    batches: int = 0  # drafts stored: bodies, or what came together and was read as one
 
 
 class Committer:
