@@ -41,7 +41,10 @@ class Bare:
         self._selector.register(sock, selectors.EVENT_READ)
 
     def _serve(self, sock: socket.socket) -> None:
-        data = sock.recv(1 << 16)
+        try:
+            data = sock.recv(1 << 16)
+        except ConnectionError:  # a subscriber that was killed
+            data = b""
         if data.startswith(b"POST "):
             self._publish(data.partition(b"\r\n\r\n")[2])
             sock.send(DONE)

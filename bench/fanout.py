@@ -3,10 +3,11 @@
     python -m bench.fanout [--sizes 100,1000,4000] [--seconds 4] [--stalled-seconds 20] [--json]
 
 Both servers get the same: one item of 200 bytes after another over Socket.IO, at most 8 under way,
-each to all subscribers in a frame of its own. Ours makes each durable before; Node keeps none. Then
-ours alone with event streams, with items coalesced as by default, paced at 50 a second (beside Node
-and `bench.bare`, which is what the machine allows), and the memory of subscribers to whom nothing
-happens. Needs gcc, and node with npm for the peer.
+each to all subscribers. Node sends each in a frame of its own and keeps none; ours makes each
+durable before, holds none back, and sends those that shared a commit in one frame. Then ours alone
+with event streams, with items coalesced as by default, paced at 50 a second (beside Node and
+`bench.bare`, which is what the machine allows; there every item has a frame of its own), and the
+memory of subscribers to whom nothing happens. Needs gcc, and node with npm for the peer.
 """
 
 from __future__ import annotations
