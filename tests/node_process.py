@@ -7,12 +7,14 @@ seconds with status 0, and no process left behind.
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,15 +25,30 @@ ROOT = Path(__file__).resolve().parents[1]
 LOOPBACK = "127.0.0.1"
 READY_S = 120.0
 STOP_S = 10.0
+ENGINE_PORTS = (0, 10_000, 20_000)  # beside the web port
+_SHARE = 300  # ports of one process of the tests
+_OWN = 10_000 + _SHARE * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+_PORTS = cycle(random.sample(range(_OWN, _OWN + _SHARE), _SHARE))
 QUIET = {"CONTEXT_TORCH_WORKER": "false", "CONTEXT_HEALTH_INTERVAL_S": "0"}
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on now."""
+    """A TCP port that nobody listens on now, nor on those that a node's engine would have with it.
+
+    All of them lie below those that the system gives to connections, and each process of the tests
+    has its own: else one might be taken before the node that is to have it starts.
+    """
+    return next(port for port in _PORTS if all(_is_free(port + more) for more in ENGINE_PORTS))
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as sock:
-        sock.bind((LOOPBACK, 0))
-        port: int = sock.getsockname()[1]
-        return port
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 15.0) -> None:
