@@ -31,7 +31,9 @@ MODULES = ("context.ingest", "context.tensor_keys")
 
 def uncompiled() -> list[str]:
     """The modules whose loops no start of this version has compiled; none where nothing is kept."""
-    return [name for name in MODULES if _note(name) and not _noted(name)]
+    version = _version()
+    notes = {name: _note(name) for name in MODULES}
+    return [name for name, note in notes.items() if note and _told(note) != version]
 
 
 async def compile_loops(modules: Sequence[str]) -> None:
@@ -76,12 +78,11 @@ def _note(name: str) -> Path | None:
     return Path(folder) / f"compiled-{name}" if folder else None
 
 
-def _noted(name: str) -> bool:
-    note = _note(name)
+def _told(note: Path) -> str | None:
     try:
-        return note is not None and note.read_text() == _version()
+        return note.read_text()
     except OSError:
-        return False
+        return None
 
 
 def _version() -> str:
