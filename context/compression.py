@@ -20,7 +20,8 @@ def compress(data: bytes | memoryview) -> bytes:
     except IndexError:
         context = zstandard.ZstdCompressor(level=LEVEL)
     try:
-        return context.compress(data)
+        # A copy, as what is returned keeps the memory of the longest possible frame.
+        return bytes(memoryview(context.compress(data)))
     finally:
         _compressors.append(context)
 

@@ -35,13 +35,17 @@ class Frames:
                 self._bytes -= len(oldest)
 
     def take(self, bounds: Bounds) -> tuple[bytes, ...]:
-        """The frames that make up a block, which are let go; () where one of them is missing."""
+        """The frames that make up a block, () where one of them is missing.
+
+        Those and all before them are let go: blocks are sealed in order.
+        """
         found, size, offset = [], 0, bounds.first_offset
         with self._lock:
-            while offset <= bounds.last_offset and offset in self._kept:
-                count, plain, frame = self._kept.pop(offset)
+            while self._kept and next(iter(self._kept)) <= bounds.last_offset:
+                first, (count, plain, frame) = self._kept.popitem(last=False)
                 self._bytes -= len(frame)
-                found.append(frame)
-                size, offset = size + plain, offset + count
+                if first == offset:
+                    found.append(frame)
+                    size, offset = size + plain, offset + count
         whole = offset == bounds.last_offset + 1 and size == bounds.nbytes
         return tuple(found) if whole else ()

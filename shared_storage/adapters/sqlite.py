@@ -17,11 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sqlite_utils import Database
-
+from shared_storage.adapters.leaving_out import leaving_out
 from shared_storage.errors import LayoutTooNew
 from shared_storage.ports import Versioned
 from shared_storage.versions import next_version
+
+with leaving_out("pandas"):
+    from sqlite_utils import Database
 
 
 def _create_state(db: Database) -> None:

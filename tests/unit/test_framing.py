@@ -23,7 +23,7 @@ def test_a_blocks_frames_are_given_once_and_only_if_all_are_there() -> None:
     first, rest = Block.of(batches[:2]).bounds, Block.of(batches[2:]).bounds
     assert frames.take(first) == (batches[0].frame, batches[1].frame)
     assert frames.take(first) == ()
-    assert frames.take(Block.of([batch(3000), *batches[2:]][:1]).bounds) == ()
+    assert frames.take(Block.of([batch(3000, 1000)]).bounds) == ()
     assert frames.take(rest) == (batches[2].frame,)
 
 
@@ -34,6 +34,17 @@ def test_what_is_small_or_missing_makes_the_block_be_compressed_anew() -> None:
     for each in (*pair, *small):
         frames.keep(each)
     assert frames.take(Block.of(pair).bounds) == frames.take(Block.of(small).bounds) == ()
+
+
+def test_no_frame_stays_of_blocks_that_are_sealed_without() -> None:
+    small, large, later = batch(0, 10), batch(10), batch(2010)
+    frames = Frames(len(large.frame or b"") + len(later.frame or b""))
+    for each in (small, large):
+        frames.keep(each)
+    assert frames.take(Block.of([small, large]).bounds) == ()
+    for each in (later, batch(4010)):  # both fit: nothing is left of the block before
+        frames.keep(each)
+    assert frames.take(Block.of([later]).bounds) == (later.frame,)
 
 
 def test_the_oldest_are_let_go_beyond_the_bound() -> None:
