@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import NoneType
 from typing import Any
 
@@ -64,7 +65,18 @@ class Column:
 
     def names(self) -> frozenset[str] | None:
         """The texts for `Bounds`, None where there are too many."""
-        return frozenset(map(sys.intern, self.values)) if len(self.values) <= MAX_NAMES else None
+        return names_kept(self.values)
+
+
+def names_kept(names: Collection[str]) -> frozenset[str] | None:
+    """Names for `Bounds`, None where there are too many."""
+    return _shared(frozenset(map(sys.intern, names))) if len(names) <= MAX_NAMES else None
+
+
+@lru_cache(256)
+def _shared(names: frozenset[str]) -> frozenset[str]:
+    """One object for equal sets: thousands of blocks name the same symbols."""
+    return names
 
 
 def _numbered(texts: Iterable[str]) -> dict[str, int]:

@@ -38,7 +38,7 @@ class Index:
         sealed: Sequence[Head] = (),
         lost: Collection[Head] = (),
         slices: BitSlices | None = None,
-        on_closed: Callable[[Bounds], None] | None = None,
+        on_closed: Callable[[Block], None] | None = None,
     ) -> None:
         """Begin with the blocks that are sealed already.
 
@@ -134,7 +134,7 @@ class Index:
             block = Block.join(tail) if len(tail) > 1 else tail[0]
             self._cache.put(block)
             if self._on_closed:
-                self._on_closed(block.bounds)
+                self._on_closed(block)
             return (*closed, block.bounds), ()
         # Each join makes blocks at least four times larger, so a line is copied a few times only.
         last = tail[-_MERGE:]

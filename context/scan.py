@@ -145,6 +145,11 @@ def read_forward(
                 return items, reached
             raise
         base, first = block.first_offset, max(reached + 1 - block.first_offset, 0)
+        if block.nbytes <= _AT_ONCE and selection.begins(block.text) < 0:  # no columns are needed
+            reached, budget = entry.last_offset, budget - len(block.text)
+            if budget <= 0:
+                return items, reached
+            continue
         while first < block.count:
             last = block.forth(first, MAX_CHUNK)
             for i in selection.select(block, first, last).tolist():

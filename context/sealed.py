@@ -10,9 +10,8 @@ from __future__ import annotations
 import struct
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from sys import intern
 from typing import NamedTuple
 
 import msgspec
@@ -20,7 +19,7 @@ import numpy as np
 import zstandard
 
 from context.block import Block, Bounds, Columns, line_ends
-from context.column import MAX_NAMES, Column
+from context.column import Column, names_kept
 from context.compression import compress
 from context.errors import ContextError
 from context.items import Batch
@@ -243,7 +242,7 @@ class _Header(NamedTuple):
             raise DamagedBlock(f"the names are not readable: {exc}") from exc
 
     def bounds(self, names: _Names) -> Bounds:
-        sets = (_few(names.types), _few(names.sources), _few(names.symbols))
+        sets = (names_kept(names.types), names_kept(names.sources), names_kept(names.symbols))
         times = self.min_time, self.max_time
         return Bounds(self.first, self.last, *times, *sets, self.sections[2].plain)
 
@@ -274,10 +273,6 @@ def _read_header(buffer: bytes) -> _Header:
 def _counts(column: Column) -> dict[str, int]:
     counts = np.bincount(column.codes, minlength=len(column.values)).tolist()
     return dict(zip(column.values, counts, strict=True))
-
-
-def _few(names: Collection[str]) -> frozenset[str] | None:
-    return frozenset(map(intern, names)) if len(names) <= MAX_NAMES else None
 
 
 __all__ = ["HEADER", "MAGIC", "DamagedBlock", "Head", "Sealed", "decode", "encode", "folds"]

@@ -177,7 +177,7 @@ class Settings:
         Number(0, 86400, whole=False), 5.0, "Seconds between samples of the machine; 0 takes none."
     )
     search_cache_mb: int = _setting(
-        Number(1, 1 << 20), 64, "Memory in MiB for decompressed blocks while searching."
+        Number(1, 1 << 20), 32, "Memory in MiB for decompressed blocks while searching."
     )
     search_workers: int = _setting(Number(1, 64), 2, "Threads that search at the same time.")
     max_body_bytes: int = _setting(

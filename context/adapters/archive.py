@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 TOGETHER = 8  # blocks sealed with one sync, where so many wait
 GATHER_S = 2.0
 RETRY_S = 5.0
+HELD = 64  # blocks that wait to be sealed and need not be made again; a MiB each
 FRAMES_BYTES = 16 << 20  # of batches that wait to be sealed; about 100 MiB of lines
 PATIENCE = 5  # reads that the disk refuses before a block counts as lost, for this run
 
@@ -168,7 +169,7 @@ class Sealer:
     def __init__(self, archive: Archive, log_: Log) -> None:
         self._archive, self._log = archive, log_
         self._load: Load | None = None
-        self._waiting: deque[Bounds] = deque()
+        self._waiting: deque[tuple[Bounds, Block | None]] = deque()
         self._frames = Frames(FRAMES_BYTES)
         self._wake = threading.Condition()
         self._dropping: deque[tuple[Collection[Head], Collection[Head], Future[None]]] = deque()
@@ -186,10 +187,10 @@ class Sealer:
         """Hear of a batch before it is applied; its frame need not be made again then."""
         self._frames.keep(batch)
 
-    def submit(self, bounds: Bounds) -> None:
-        """Seal the closed block of these bounds, soon."""
+    def submit(self, block: Block) -> None:
+        """Seal a closed block, soon."""
         with self._wake:
-            self._waiting.append(bounds)
+            self._waiting.append((block.bounds, block if len(self._waiting) < HELD else None))
             self._wake.notify()
 
     def drop(self, heads: Collection[Head], lost: Collection[Head]) -> Future[None]:
@@ -268,19 +269,20 @@ class Sealer:
             return not self._stopping
 
     def _seal(self) -> None:
-        bounds = [self._waiting[i] for i in range(min(TOGETHER, len(self._waiting)))]
-        if not bounds:
+        waiting = [self._waiting[i] for i in range(min(TOGETHER, len(self._waiting)))]
+        if not waiting:
             return
-        self._archive.seal([self._sealed(each) for each in bounds])
-        for _ in bounds:
+        blocks = [held or self._loaded(bounds) for bounds, held in waiting]
+        self._archive.seal([self._sealed(each) for each in blocks])
+        for _ in waiting:
             self._waiting.popleft()
-        self._log.trim(bounds[-1].last_offset)
+        self._log.trim(blocks[-1].bounds.last_offset)
 
-    def _sealed(self, bounds: Bounds) -> Sealed:
-        first = bounds.first_offset
-        terms = self._log.terms(first, bounds.last_offset)
-        runs = tuple((offset - first, term) for offset, term in terms)
-        return Sealed(self._loaded(bounds), runs, self._frames.take(bounds))
+    def _sealed(self, block: Block) -> Sealed:
+        bounds = block.bounds
+        terms = self._log.terms(bounds.first_offset, bounds.last_offset)
+        runs = tuple((offset - bounds.first_offset, term) for offset, term in terms)
+        return Sealed(block, runs, self._frames.take(bounds))
 
     def _loaded(self, bounds: Bounds) -> Block:
         assert self._load, "the thread runs only once it has one"

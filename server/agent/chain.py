@@ -18,8 +18,10 @@ import msgspec
 
 from ai_bridge.chain import Head, linked, mark, seal, tail
 from context.errors import ContextError
+from context.filter import Filter
 from context.ingest import encode_checked, make_item
 from context.ports import Draft
+from context.query import Selection, compile_matcher
 from context.request import SearchRequest
 from context.search import search
 
@@ -51,6 +53,11 @@ class Chain:
         self._head: Head | None = None  # None: to be read from the log
         self._term = -1
         self._saved: Head = Head()
+
+    def entries(self, *types: str) -> Selection:
+        """This chain's entries of these types; blocks without any are passed over whole."""
+        ours = compile_matcher(self.mark.decode(), regex=False, ignore_case=False)
+        return Selection(Filter(types=frozenset(types)), ours)
 
     async def append(self, type_: str, data: dict[str, Any]) -> dict[str, Any]:
         """Make an entry durable and return its data with the link that it got.

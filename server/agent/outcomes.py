@@ -28,7 +28,6 @@ DECISION, LATE = "ai_decision", "late_votes"
 JUDGE, CURSOR = "judge", "after"  # in the state store: where the judge begins
 STEP_ITEMS, STEP_BYTES, STEP_SCAN_BYTES = 2000, 2 << 20, 4 << 20  # some 10 ms
 AGAIN_S, PAUSE_S, SAVE_EVERY_S = 1.0, 0.1, 60.0
-_DECISIONS = Selection(Filter(types=frozenset({DECISION})))
 _ALL = Selection(Filter(types=frozenset({DECISION, "trading_data"})))
 _IS_DECISION = b'{"type":"ai_decision",'
 _read_price = msgspec.json.Decoder(Price).decode
@@ -83,6 +82,7 @@ class Judging:
         self.judged: deque[Judged] = deque()  # not learned yet
         self.read = -1  # offset up to which the log was read
         self._saved = -2
+        self._decisions = node.chain.entries(DECISION)
 
     async def run(self) -> None:
         """Follow the log for ever."""
@@ -114,7 +114,7 @@ class Judging:
             read_on,
             node.snapshot(),
             self.read,
-            _ALL if len(self.judge) else _DECISIONS,
+            _ALL if len(self.judge) else self._decisions,
             max_items=STEP_ITEMS,
             max_bytes=STEP_BYTES,
             max_scan_bytes=STEP_SCAN_BYTES,

@@ -19,8 +19,6 @@ import msgspec
 from ai_bridge.chain import tail
 from ai_bridge.trading.book import Book
 from ai_bridge.trading.entries import TYPE, Entry, data_of, entry_of
-from context.filter import Filter
-from context.query import Selection
 from context.search import read_on
 
 if TYPE_CHECKING:
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 KIND, KEY = "trading", "book"  # in the state store: what retention may drop from the log
 _DECISION_LINE = b'{"type":"ai_decision",'
-_ENTRIES = Selection(Filter(types=frozenset({TYPE})))
-_BOTH = Selection(Filter(types=frozenset({TYPE, "ai_decision"})))
 STEP_ITEMS, STEP_BYTES = 2000, 4 << 20
 
 
@@ -53,6 +49,8 @@ class Ledger:
         self.decisions: deque[dict[str, Any]] | None = None  # that came by, where somebody wants
         self._scanned = -1
         self._saved_seq = -1
+        self._entries = node.chain.entries(TYPE)
+        self._both = node.chain.entries(TYPE, "ai_decision")
         self._reading = asyncio.Lock()
 
     async def recall(self) -> None:
@@ -73,7 +71,7 @@ class Ledger:
                     read_on,
                     snapshot,
                     before,
-                    _ENTRIES if self.decisions is None else _BOTH,
+                    self._entries if self.decisions is None else self._both,
                     max_items=STEP_ITEMS,
                     max_bytes=STEP_BYTES,
                 )
@@ -111,9 +109,9 @@ class Ledger:
         self._saved_seq = seq
 
     def _take(self, line: bytes) -> None:
-        """A line of the log; what is no entry of this log's chain is anybody's and passed over."""
+        """A line that may be an entry of this log's chain."""
         ends = tail(line)
-        if ends is None or self._node.chain.mark not in line:
+        if ends is None:
             return
         if line.startswith(_DECISION_LINE):  # without a session nobody follows it
             if self.decisions is not None and self.book.session is not None:
