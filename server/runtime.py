@@ -41,9 +41,27 @@ def patch(mode: str) -> None:
     if mode == "eventlet":
         # Known, and the reason why only this module and this process kind use it (docs/design.md).
         warnings.filterwarnings("ignore", message="\\s*Eventlet is deprecated")
+        # Its own resolver would be a third of a second and 16 MB of each start.
+        os.environ["EVENTLET_NO_GREENDNS"] = "yes"
         importlib.import_module("eventlet").monkey_patch()
+        green: Any = importlib.import_module("eventlet.green.socket")
+        green.getaddrinfo = socket.getaddrinfo = _looking_up(socket.getaddrinfo, offload(mode))
     elif mode == "gevent":
         importlib.import_module("gevent.monkey").patch_all()
+
+
+def _looking_up(look_up: Callable[..., Any], aside: Callable[..., Any]) -> Callable[..., Any]:
+    """`getaddrinfo` that waits for name servers aside; an address needs none."""
+
+    def getaddrinfo(  # noqa: PLR0917 - as the standard library has it
+        host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> Any:
+        try:
+            return look_up(host, port, family, type, proto, flags | socket.AI_NUMERICHOST)
+        except socket.gaierror:
+            return aside(lambda: look_up(host, port, family, type, proto, flags))
+
+    return getaddrinfo
 
 
 def is_green(mode: str) -> bool:

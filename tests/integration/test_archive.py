@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench import corpus
+from context.adapters import archive
 from context.adapters.archive import Archive, Sealer
 from context.adapters.log_sqlite import SqliteLog
 from context.adapters.mending import loader, read_after, recover
@@ -127,6 +128,25 @@ def test_what_is_sealed_is_in_the_log_no_more_and_still_found(sealed: Memory) ->
         found = sealed.index.item(offset)
         assert found is not None
         assert found[1].decode() == LINES[offset]
+
+
+def test_blocks_that_are_not_held_until_they_are_sealed_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "HELD", 1)
+    memory = Memory(tmp_path, sealing=False)
+    for at in range(0, ITEMS, BATCH):
+        memory.add(LINES[at : at + BATCH])
+    assert memory.sealer.waiting >= 4
+    memory.sealer.start(memory.index.block)
+    memory.settled()
+    for head in memory.archive.heads():
+        text = memory.archive.read(head.bounds.first_offset).block.text
+        assert (
+            text.decode().splitlines()
+            == LINES[head.bounds.first_offset : head.bounds.last_offset + 1]
+        )
+    memory.stop()
 
 
 def test_rare_and_absent_words_open_few_blocks(sealed: Memory) -> None:
