@@ -14,8 +14,9 @@ Invariants
 - A child is first spawned only after every *required* child before it was ready once, unless it
   waits for them itself.
 - The pause before a restart doubles from 0.2 s to 10 s; 60 s in READY reset it.
-- A required child that fails to start 5 times in a row, or refuses its very first start, stops
-  the whole node. An optional child is tried for ever.
+- A required child that was never ready and fails to start 5 times in a row, or refuses to, stops
+  the whole node. One that was ready is tried for ever, as an optional one is: what keeps it from
+  starting now, such as a full disk, passes, and the others go on meanwhile.
 - A stop asks the children in reverse order, each when those after it have ended or have used up
   their share of the grace; when the grace is over, whoever is left is killed.
 - `Finish` is the last action, given once, when no child is alive.
@@ -244,9 +245,8 @@ class Supervisor:
         child.become(State.WAITING, now)
         child.pauses += 1
         child.failed_starts += 0 if started else 1
-        never_will = child.refused and not child.was_ready
-        hopeless = child.failed_starts >= MAX_FAILED_STARTS or never_will
-        if hopeless and child.spec.required:
+        hopeless = child.refused or child.failed_starts >= MAX_FAILED_STARTS
+        if hopeless and child.spec.required and not child.was_ready:
             self._begin_stop(now, f"{child.spec.name} cannot start: {how}")
         else:
             what = "ended" if started else "did not start"

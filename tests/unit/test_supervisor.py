@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodes.supervisor import (
+    LONGEST_PAUSE_S,
     Action,
     Announce,
     ChildSpec,
@@ -118,12 +119,17 @@ def test_five_failed_starts_in_a_row_stop_the_node() -> None:
     ]
 
 
-def test_an_optional_child_is_tried_for_ever() -> None:
+@pytest.mark.parametrize("name", ["worker", "web"])
+def test_what_is_optional_or_was_ready_is_tried_for_ever(name: str) -> None:
     machine, now = ready_node(), 1.0
     for _ in range(20):
-        assert play(machine, (now, Exited("worker", 1))) == [[]]
-        now = machine.next_tick() or pytest.fail("nothing due")
-        assert play(machine, (now, Tick())) == [[Spawn("worker")]]
+        assert play(machine, (now, Refused(name, "the disk is full")), (now, Exited(name, 1))) == [
+            [],
+            [],
+        ]
+        before, now = now, machine.next_tick() or pytest.fail("nothing due")
+        assert now - before <= LONGEST_PAUSE_S
+        assert play(machine, (now, Tick())) == [[Spawn(name)]]
 
 
 def test_a_refused_first_start_is_final_and_says_why() -> None:
