@@ -97,7 +97,7 @@ def descend(
                 yield Step(floor, block, found[::-1].tolist())
                 continue
             sieve = None
-        begin = selection.begins(block.text) if block.nbytes <= _AT_ONCE else 0
+        begin = _begin(selection, block)
         scanned.nbytes += begin if begin >= 0 else len(block.text)
         while last and 0 <= begin <= block.ends[last - 1]:
             first, started = block.back(last, size), clock()
@@ -108,6 +108,11 @@ def descend(
             yield Step(floor + first, block, found[::-1].tolist())
             last = first
         yield Step(floor)
+
+
+def _begin(selection: Selection, block: Block) -> int:
+    """See `Selection.begins`; 0 for a block that is too large to be looked through at once."""
+    return selection.begins(block.text) if block.nbytes <= _AT_ONCE else 0
 
 
 def read_forward(
@@ -145,7 +150,7 @@ def read_forward(
                 return items, reached
             raise
         base, first = block.first_offset, max(reached + 1 - block.first_offset, 0)
-        if block.nbytes <= _AT_ONCE and selection.begins(block.text) < 0:  # no columns are needed
+        if _begin(selection, block) < 0:  # its columns are not needed
             reached, budget = entry.last_offset, budget - len(block.text)
             if budget <= 0:
                 return items, reached

@@ -41,8 +41,11 @@ class Frames:
         """
         found, size, offset = [], 0, bounds.first_offset
         with self._lock:
-            while self._kept and next(iter(self._kept)) <= bounds.last_offset:
-                first, (count, plain, frame) = self._kept.popitem(last=False)
+            while self._kept:
+                first, (count, plain, frame) = next(iter(self._kept.items()))
+                if first + count - 1 > bounds.last_offset:
+                    break
+                del self._kept[first]
                 self._bytes -= len(frame)
                 if first == offset:
                     found.append(frame)
