@@ -9,7 +9,8 @@ Decimal numbers become the nearest binary64 by the algorithm of Eisel and Lemire
 Parsing at a Gigabyte per Second, Software: Practice and Experience 51(8), 2021), which needs one
 product of 128 bits; the rare number for which that is not enough is left out too.
 
-All in one module: the machine code that is kept notices changes of its own file alone.
+All but single bytes in one module: the machine code that is kept notices changes of its own file
+alone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from context.compiled import compiled, inlined
+from context.words import byte
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -103,18 +105,18 @@ def walk(  # noqa: PLR0917 - compiled: room made outside
         if i < 0 or not _fields(text, i, values) or values[_RESULT, 0] < 0:
             continue
         first = values[_HASH, 0]
-        if first >= 0 and text[first] == _QUOTE:
+        if first >= 0 and byte(text, first) == _QUOTE:
             sent[k, 0], sent[k, 1] = first + 1, values[_HASH, 1] - 1
             if sent[k, 1] > sent[k, 0]:
                 kinds[k] = _key(text, sent[k, 0], sent[k, 1], keys[k])
             if kinds[k] < 0:
                 continue
-        elif first >= 0 and text[first] != _SMALL_N:
+        elif first >= 0 and byte(text, first) != _SMALL_N:
             continue
         first = values[_MEANING, 0]
-        if first >= 0 and text[first] not in (_QUOTE, _SMALL_N):
+        if first >= 0 and byte(text, first) not in (_QUOTE, _SMALL_N):
             continue
-        meant[k] = first >= 0 and text[first] == _QUOTE and text[first + 1] != _QUOTE
+        meant[k] = first >= 0 and byte(text, first) == _QUOTE and byte(text, first + 1) != _QUOTE
         end = _object(text, values, room, at)
         if end >= 0:
             spans[k, 1] = end - at
@@ -130,7 +132,7 @@ def _data(text: Bytes, i: int) -> int:
     if i < 0 or not _stands(text, i, _TIMESTAMP):
         return -1
     i += len(_TIMESTAMP)
-    while text[i] not in (_COMMA, _NEWLINE):
+    while byte(text, i) not in (_COMMA, _NEWLINE):
         i += 1
     return i + len(_DATA) if _stands(text, i, _DATA) else -1
 
@@ -139,14 +141,14 @@ def _data(text: Bytes, i: int) -> int:
 def _fields(text: Bytes, i: int, values: Ints) -> bool:
     """Note where the values of the known fields stand, -1 where they are absent."""
     values[:] = -1
-    if text[i] == _CLOSE_OBJECT:
+    if byte(text, i) == _CLOSE_OBJECT:
         return True
     while True:
         begin = i + 1
-        if text[i] != _QUOTE:
+        if byte(text, i) != _QUOTE:
             return False
         i = _behind_text(text, i)
-        if i < 0 or text[i] != _COLON:
+        if i < 0 or byte(text, i) != _COLON:
             return False
         field, i = _which(text, begin, i - 1), i + 1
         behind = _behind(text, i)
@@ -157,9 +159,9 @@ def _fields(text: Bytes, i: int, values: Ints) -> bool:
                 return False
             values[field, 0], values[field, 1] = i, behind
         i = behind
-        if text[i] == _CLOSE_OBJECT:
+        if byte(text, i) == _CLOSE_OBJECT:
             return True
-        if text[i] != _COMMA:
+        if byte(text, i) != _COMMA:
             return False
         i += 1
 
@@ -192,16 +194,16 @@ def _object(text: Bytes, values: Ints, room: Bytes, at: int) -> int:
 @inlined
 def _value(text: Bytes, begin: int, end: int, room: Bytes, at: int) -> int:
     """Behind the value that stands from `begin` to `end`, written at `at`; -1 if unusual."""
-    c = text[begin]
+    c = byte(text, begin)
     if c == _OPEN_ARRAY:
         return _tensor(text, begin, room, at)
     if c == _QUOTE:
         room[at] = _S
         at = _u32(room, at + 1, end - begin - 2)
         for i in range(begin + 1, end - 1):
-            if text[i] == _BACKSLASH:
+            if byte(text, i) == _BACKSLASH:
                 return -1
-            room[at] = text[i]
+            room[at] = byte(text, i)
             at += 1
         return at
     if c in (_SMALL_N, _SMALL_T, _SMALL_F):
@@ -215,7 +217,7 @@ def _value(text: Bytes, begin: int, end: int, room: Bytes, at: int) -> int:
 def _tensor(text: Bytes, i: int, room: Bytes, at: int) -> int:
     """Behind the tensor that begins at i, written at `at`; -1 where it is none."""
     rank = 0
-    while text[i + rank] == _OPEN_ARRAY:
+    while byte(text, i + rank) == _OPEN_ARRAY:
         rank += 1
         if rank > MAX_RANK:
             return -1
@@ -226,7 +228,7 @@ def _tensor(text: Bytes, i: int, room: Bytes, at: int) -> int:
     depth = 0
     while True:
         while depth < rank:
-            if text[i] != _OPEN_ARRAY:
+            if byte(text, i) != _OPEN_ARRAY:
                 return -1
             counts[depth] = 0
             depth += 1
@@ -236,7 +238,7 @@ def _tensor(text: Bytes, i: int, room: Bytes, at: int) -> int:
             return -1
         at += 8
         counts[depth - 1] += 1
-        while text[i] == _CLOSE_ARRAY:
+        while byte(text, i) == _CLOSE_ARRAY:
             depth -= 1
             if shape[depth] not in (-1, counts[depth]):
                 return -1
@@ -247,7 +249,7 @@ def _tensor(text: Bytes, i: int, room: Bytes, at: int) -> int:
                     _u32(room, dimensions + 4 * d, shape[d])
                 return at
             counts[depth - 1] += 1
-        if text[i] != _COMMA:
+        if byte(text, i) != _COMMA:
             return -1
         i += 1
 
@@ -258,34 +260,34 @@ def _tensor(text: Bytes, i: int, room: Bytes, at: int) -> int:
 @compiled
 def _number(text: Bytes, i: int, room: Bytes, at: int) -> int:
     """Behind the number at i, its 8 bytes written at `at`; -1 where it is left to others."""
-    negative = text[i] == _MINUS
+    negative = byte(text, i) == _MINUS
     i += negative
     mantissa, digits, power = np.uint64(0), 0, 0
     first = i
-    while _digit(text[i]):
-        mantissa = mantissa * np.uint64(10) + np.uint64(text[i] - _ZERO)
+    while _digit(byte(text, i)):
+        mantissa = mantissa * np.uint64(10) + np.uint64(byte(text, i) - _ZERO)
         digits += int(digits > 0 or mantissa > 0)
         i += 1
     if i == first:
         return -1
-    whole = text[i] not in (_POINT, _SMALL_E, _BIG_E)
-    if text[i] == _POINT:
+    whole = byte(text, i) not in (_POINT, _SMALL_E, _BIG_E)
+    if byte(text, i) == _POINT:
         i += 1
         first = i
-        while _digit(text[i]):
-            mantissa = mantissa * np.uint64(10) + np.uint64(text[i] - _ZERO)
+        while _digit(byte(text, i)):
+            mantissa = mantissa * np.uint64(10) + np.uint64(byte(text, i) - _ZERO)
             digits += int(digits > 0 or mantissa > 0)
             i += 1
         power = first - i
-    if text[i] in (_SMALL_E, _BIG_E):
+    if byte(text, i) in (_SMALL_E, _BIG_E):
         i += 1
-        down = text[i] == _MINUS
-        i += down or text[i] == _PLUS
+        down = byte(text, i) == _MINUS
+        i += down or byte(text, i) == _PLUS
         shift, first = 0, i
-        while _digit(text[i]) and i - first < 4:
-            shift = 10 * shift + text[i] - _ZERO
+        while _digit(byte(text, i)) and i - first < 4:
+            shift = 10 * shift + byte(text, i) - _ZERO
             i += 1
-        if i == first or _digit(text[i]):
+        if i == first or _digit(byte(text, i)):
             return -1
         power += -shift if down else shift
     if digits > _DIGITS or (whole and mantissa > _EXACT):
@@ -358,7 +360,7 @@ def _digit(c: int) -> bool:
 @inlined
 def _stands(text: Bytes, i: int, word: Bytes) -> bool:
     j = 0  # no word has a newline: none is left behind
-    while j < len(word) and text[i + j] == word[j]:
+    while j < len(word) and byte(text, i + j) == word[j]:
         j += 1
     return j == len(word)
 
@@ -370,7 +372,7 @@ def _which(text: Bytes, begin: int, end: int) -> int:
         first = _NAME_ENDS[field]
         if _NAME_ENDS[field + 1] - first == end - begin:
             j = begin
-            while j < end and text[j] == _NAMES[first + j - begin]:
+            while j < end and byte(text, j) == _NAMES[first + j - begin]:
                 j += 1
             if j == end:
                 return field
@@ -381,8 +383,8 @@ def _which(text: Bytes, begin: int, end: int) -> int:
 def _behind_text(text: Bytes, i: int) -> int:
     """Behind the text that begins at i; -1 where it has an escape or does not end."""
     i += 1
-    while text[i] != _QUOTE:
-        if text[i] in (_BACKSLASH, _NEWLINE):
+    while byte(text, i) != _QUOTE:
+        if byte(text, i) in (_BACKSLASH, _NEWLINE):
             return -1
         i += 1
     return i + 1
@@ -393,12 +395,12 @@ def _behind(text: Bytes, i: int) -> int:
     """Behind the value that begins at i; -1 where it does not end."""
     depth = 0
     while True:
-        c = text[i]
+        c = byte(text, i)
         if c == _QUOTE:
             i += 1
-            while text[i] != _QUOTE:
-                i += text[i] == _BACKSLASH
-                if text[i] == _NEWLINE:
+            while byte(text, i) != _QUOTE:
+                i += byte(text, i) == _BACKSLASH
+                if byte(text, i) == _NEWLINE:
                     return -1
                 i += 1
         elif c == _NEWLINE:
@@ -408,11 +410,11 @@ def _behind(text: Bytes, i: int) -> int:
         elif depth and c in (_CLOSE_ARRAY, _CLOSE_OBJECT):
             depth -= 1
         elif not depth:
-            while text[i] not in (_COMMA, _CLOSE_OBJECT, _NEWLINE):
+            while byte(text, i) not in (_COMMA, _CLOSE_OBJECT, _NEWLINE):
                 i += 1
             return i
         i += 1
-        if not depth and text[i] in (_COMMA, _CLOSE_OBJECT):
+        if not depth and byte(text, i) in (_COMMA, _CLOSE_OBJECT):
             return i
 
 
@@ -429,11 +431,11 @@ def _key(text: Bytes, begin: int, end: int, key: NDArray[np.uint64]) -> int:
     """Write the key of many hex digits: HEX. TEXT for others, LEFT where there is an escape."""
     kind = HEX if end - begin >= _HEX_DIGITS else TEXT
     for i in range(begin, end):
-        if text[i] == _BACKSLASH:
+        if byte(text, i) == _BACKSLASH:
             return LEFT
-        c = text[i] | 32
+        c = byte(text, i) | 32
         letter = _SMALL_A <= c < _SMALL_A + 6
-        if not (letter or _digit(text[i])):
+        if not (letter or _digit(byte(text, i))):
             kind = TEXT
         if i - begin < _HEX_DIGITS:
             value = c - _SMALL_A + 10 if letter else c - _ZERO

@@ -5,8 +5,9 @@ numbers and escapes that a line keeps as they are, the rules of the built-in typ
 anything else it gives up, and the text is judged elsewhere. What it takes is JSON (RFC 8259) and
 passes `context.types`.
 
-No token runs over a newline, so where one ends the text nothing reads past it. Everything is put
-into one loop of machine code: a call would cost more than most of what is called.
+No token runs over a newline, so where one ends the text nothing is looked for past it; `tails`
+are behind it, so that whole words can be read there. Everything is put into one loop of machine
+code: a call would cost more than most of what is called.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from context.compiled import compiled, inlined
+from context.words import byte, copy, first, no_digit, packed, place, special, word
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 Codes = NDArray[np.int32]
+Words = NDArray[np.uint64]
 
 TYPE, SOURCE, SYMBOL = 0, 1, 2  # rows of codes and names
 MAX_NAMES = 2048  # distinct texts of one row
@@ -34,28 +37,27 @@ _BIG_E, _OPEN_ARRAY, _BACKSLASH, _CLOSE_ARRAY, _SMALL_E = 69, 91, 92, 93, 101
 _SMALL_F, _SMALL_N, _SMALL_R, _SMALL_T = 102, 110, 114, 116
 _OPEN_OBJECT, _CLOSE_OBJECT = 123, 125
 _SLOT = np.uint64(SLOTS - 1)
-_HASH_START, _HASH_TIMES = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a
+_HASH_START, _HASH_TIMES = np.uint64(0xCBF29CE484222325), np.uint64(0x9E3779B97F4A7C15)
+_HALF = np.uint64(32)
 
 # kinds of values
 _TEXT, _ESCAPED, _NUMBER, _NULL, _BOOL, _OBJECT, _ARRAY = 1, 2, 3, 4, 5, 6, 7
 
 
-def _table(*words: bytes) -> tuple[Bytes, Ints]:
-    """Words one behind the other, and where each ends, with a 0 in front."""
-    return (
-        np.frombuffer(b"".join(words), dtype=np.uint8),
-        np.cumsum([0, *(len(word) for word in words)]),
-    )
+def _table(*names: bytes) -> tuple[Words, Words, Ints]:
+    """Names of at most 16 bytes: the first 8 of each, the others, and how many they are."""
+    low, high = np.array([packed(name) for name in names], dtype=np.uint64).T
+    return low.copy(), high.copy(), np.array([len(name) for name in names])
 
 
-_FIELDS, _FIELD_ENDS = _table(
+_FIELDS, _FIELDS_ON, _FIELD_SIZES = _table(
     b'{"type":', b',"source":', b',"timestamp":', b',"data":', b',"metadata":'
 )
 _F_TYPE, _F_SOURCE, _F_TIMESTAMP, _F_DATA, _F_METADATA = 0, 1, 2, 3, 4
-_WORDS, _WORD_ENDS = _table(b"null", b"true", b"false")
-_TYPES, _TYPE_ENDS = _table(b"trading_data", b"tensor_math", b"ai_decision", b"system_health")
+_WORDS, _NONE, _WORD_SIZES = _table(b"null", b"true", b"false")
+_TYPES, _TYPES_ON = _table(b"trading_data", b"tensor_math", b"ai_decision", b"system_health")[:2]
 _TRADE, _TENSOR, _DECISION, _OTHER = 0, 1, 2, -1
-_KEYS, _KEY_ENDS = _table(
+_KEYS, _KEYS_ON = _table(
     b"symbol",
     b"price",
     b"volume",
@@ -69,9 +71,12 @@ _KEYS, _KEY_ENDS = _table(
     b"decision",
     b"reasoning",
     b"impact",
-)
+    b"chain",
+)[:2]
 _K_SYMBOL, _K_PRICE, _K_VOLUME, _K_CALCULATION, _K_RESULT, _K_HASH, _K_MEANING = range(7)
-_K_CONFIDENCE, _K_MODEL, _K_DECISION_ID, _K_DECISION, _K_REASONING, _K_IMPACT = range(7, 13)
+_K_CONFIDENCE, _K_MODEL, _K_DECISION_ID, _K_DECISION, _K_REASONING, _K_IMPACT, _K_CHAIN = range(
+    7, 14
+)
 
 
 @compiled
@@ -87,9 +92,10 @@ def walk(  # noqa: PLR0912, PLR0915, PLR0917 - all in one loop, room made outsid
     slots: Codes,
     names: Ints,
     kinds: Codes,
-) -> tuple[int, int, int]:
-    """Items and bytes written to `room`, and how many `times` are nan; items are -1 where anything
-    is unusual.
+) -> tuple[int, int, int, bool]:
+    """Items, bytes of their lines, how many `times` are nan, and whether a key is `chain`; items
+    are -1 where anything is unusual. Lines that are as long as the text are the text, and nothing
+    is written to `room`.
 
     Parameters
     ----------
@@ -98,7 +104,7 @@ def walk(  # noqa: PLR0912, PLR0915, PLR0917 - all in one loop, room made outsid
     room : for the lines, as long as `text` and both tails more an item
     times : (items,); nan where the text at `stamps` is to be read with more care
     stamps : (items, 2), begin and end in `text`
-    ends : (items,) of the lines in `room`, before their newlines
+    ends : (items,) of the lines, before their newlines
     codes : (3, items) of types, sources and symbols; -1 for none
     slots : (3, SLOTS), zeros, or as the walk before left them together with `names`
     names : (3, MAX_NAMES + 1, 3), begin and end in `text` of each code's text, and its slot; the
@@ -109,22 +115,22 @@ def walk(  # noqa: PLR0912, PLR0915, PLR0917 - all in one loop, room made outsid
         for code in range(names[row, MAX_NAMES, 0]):
             slots[row, names[row, code, 2]] = 0
         names[row, MAX_NAMES, 0] = 0
-    i, at, item, doubtful = 0, 0, 0, 0
+    i, copied, more, item, doubtful = 0, 0, 0, 0, 0  # `more` bytes were put between those copied
+    chains = False
     while i < size:
-        copied = i
         i = _field(text, i, _F_TYPE)
         if i < 0:
-            return -1, 0, 0
+            return -1, 0, 0, False
         begin = i
         i, kind = _scalar(text, i)
         if i < 0 or kind != _TEXT:
-            return -1, 0, 0
+            return -1, 0, 0, False
         code = _code(text, begin + 1, i - 1, slots, names, TYPE)
         if code < 0:
-            return -1, 0, 0
+            return -1, 0, 0, False
         codes[TYPE, item] = code
         if names[TYPE, code, 0] == begin + 1:
-            kinds[code] = _which(text, begin + 1, i - 1, _TYPES, _TYPE_ENDS)
+            kinds[code] = _which(text, begin + 1, i - 1, _TYPES, _TYPES_ON)
         rules = kinds[code]
 
         begin, end = tails[0] + len(',"source":'), tails[1]
@@ -133,15 +139,13 @@ def walk(  # noqa: PLR0912, PLR0915, PLR0917 - all in one loop, room made outsid
             begin = behind
             i, kind = _scalar(text, begin)
             if i < 0 or kind != _TEXT:
-                return -1, 0, 0
+                return -1, 0, 0, False
             end = i
         else:
-            at = _copy(text, copied, i, room, at)
-            at = _copy(text, tails[0], tails[1], room, at)
-            copied = i
+            copied, more = _insert(text, copied, i, room, more, tails[0], tails[1])
         code = _code(text, begin + 1, end - 1, slots, names, SOURCE)
         if code < 0:
-            return -1, 0, 0
+            return -1, 0, 0, False
         codes[SOURCE, item] = code
 
         begin, end = tails[1] + len(',"timestamp":'), tails[2]
@@ -150,86 +154,100 @@ def walk(  # noqa: PLR0912, PLR0915, PLR0917 - all in one loop, room made outsid
             begin = behind
             i, kind = _scalar(text, begin)
             if i < 0 or kind != _NUMBER:
-                return -1, 0, 0
+                return -1, 0, 0, False
             end = i
         else:
-            at = _copy(text, copied, i, room, at)
-            at = _copy(text, tails[1], tails[2], room, at)
-            copied = i
+            copied, more = _insert(text, copied, i, room, more, tails[1], tails[2])
         stamps[item, 0], stamps[item, 1] = begin, end
         time = _exactly(text, begin, end)
         if time != time:  # noqa: PLR0124 - nan
             doubtful += 1
         elif not -LATEST <= time <= LATEST:
-            return -1, 0, 0
+            return -1, 0, 0, False
         times[item] = time
 
         i = _field(text, i, _F_DATA)
         if i < 0:
-            return -1, 0, 0
-        i, begin, end = _data(text, i, rules)
+            return -1, 0, 0, False
+        i, begin, end, chained = _data(text, i, rules)
+        chains |= chained
         if i < 0:
-            return -1, 0, 0
+            return -1, 0, 0, False
         codes[SYMBOL, item] = -1
         if begin >= 0:
             code = _code(text, begin, end, slots, names, SYMBOL)
             if code < 0:
-                return -1, 0, 0
+                return -1, 0, 0, False
             codes[SYMBOL, item] = code
 
         behind = _field(text, i, _F_METADATA)
         if behind >= 0:
-            if text[behind] != _OPEN_OBJECT:
-                return -1, 0, 0
-            i = _container(text, behind)
+            if byte(text, behind) != _OPEN_OBJECT:
+                return -1, 0, 0, False
+            i, chained = _container(text, behind)
+            chains |= chained
             if i < 0:
-                return -1, 0, 0
-        if text[i] != _CLOSE_OBJECT or text[i + 1] != _NEWLINE:
-            return -1, 0, 0
+                return -1, 0, 0, False
+        if byte(text, i) != _CLOSE_OBJECT or byte(text, i + 1) != _NEWLINE:
+            return -1, 0, 0, False
         i += 2
-        at = _copy(text, copied, i, room, at)
-        ends[item] = at - 1
+        ends[item] = i - 1 + more
         item += 1
-    return item, at, doubtful
+    if more:
+        copy(text, copied, size - copied, room, copied + more)
+    return item, size + more, doubtful, chains
 
 
 @inlined
-def _data(text: Bytes, i: int, rules: int) -> tuple[int, int, int]:  # noqa: PLR0912
-    """Behind the object at i; and where its symbol stands, -1 where it has none."""
-    symbol, end, seen, first = -1, -1, 0, i + 1
-    if text[i] != _OPEN_OBJECT:
-        return -1, 0, 0
+def _insert(  # noqa: PLR0917 - compiled
+    text: Bytes, copied: int, i: int, room: Bytes, more: int, begin: int, end: int
+) -> tuple[int, int]:
+    """Copy what stands before i, and put a tail behind that."""
+    copy(text, copied, i - copied, room, copied + more)
+    copy(text, begin, end - begin, room, i + more)
+    return i, more + end - begin
+
+
+@inlined
+def _data(text: Bytes, i: int, rules: int) -> tuple[int, int, int, bool]:  # noqa: PLR0912
+    """Behind the object at i; where its symbol stands, -1 where it has none; and whether it has a
+    key `chain`."""
+    symbol, end, seen, start = -1, -1, 0, i + 1
+    chained = False
+    if byte(text, i) != _OPEN_OBJECT:
+        return -1, 0, 0, False
     i += 1
-    while text[i] != _CLOSE_OBJECT:
-        if i > first:
-            if text[i] != _COMMA:
-                return -1, 0, 0
+    while byte(text, i) != _CLOSE_OBJECT:
+        if i > start:
+            if byte(text, i) != _COMMA:
+                return -1, 0, 0, False
             i += 1
         begin = i + 1
-        if text[i] != _QUOTE:
-            return -1, 0, 0
+        if byte(text, i) != _QUOTE:
+            return -1, 0, 0, False
         i, kind = _text(text, i)
-        if i < 0 or kind != _TEXT or text[i] != _COLON:
-            return -1, 0, 0
-        key = _which(text, begin, i - 1, _KEYS, _KEY_ENDS)
+        if i < 0 or kind != _TEXT or byte(text, i) != _COLON:
+            return -1, 0, 0, False
+        key = _which(text, begin, i - 1, _KEYS, _KEYS_ON)
         i += 1
         begin = i
-        if text[i] == _OPEN_OBJECT or text[i] == _OPEN_ARRAY:
-            kind = _OBJECT if text[i] == _OPEN_OBJECT else _ARRAY
-            i = _container(text, i)
+        if byte(text, i) == _OPEN_OBJECT or byte(text, i) == _OPEN_ARRAY:
+            kind = _OBJECT if byte(text, i) == _OPEN_OBJECT else _ARRAY
+            i, inner = _container(text, i)
+            chained |= inner
         else:
             i, kind = _scalar(text, i)
         if i < 0:
-            return -1, 0, 0
+            return -1, 0, 0, False
         if key >= 0:
             if seen >> key & 1 or not _allowed(rules, key, kind, text, begin, i):
-                return -1, 0, 0
+                return -1, 0, 0, False
             seen |= 1 << key
             if key == _K_SYMBOL and kind == _TEXT:
                 symbol, end = begin + 1, i - 1
-    if not _complete(rules, seen, i - first):
-        return -1, 0, 0
-    return i + 1, symbol, end
+    if not _complete(rules, seen, i - start):
+        return -1, 0, 0, False
+    return i + 1, symbol, end, chained or bool(seen >> _K_CHAIN & 1)
 
 
 @inlined
@@ -242,7 +260,7 @@ def _allowed(  # noqa: PLR0917 - a table of rules
             return kind == _TEXT and end - begin > 2
         return kind != _ESCAPED
     if rules == _TRADE and (key in (_K_PRICE, _K_VOLUME)):
-        return kind == _NUMBER and text[begin] != _MINUS
+        return kind == _NUMBER and byte(text, begin) != _MINUS
     if rules in (_TENSOR, _DECISION) and key == _K_CONFIDENCE:
         return kind == _NUMBER and _share(text, begin, end)
     if rules == _TENSOR:
@@ -275,66 +293,66 @@ def _complete(rules: int, seen: int, size: int) -> bool:
 
 
 @compiled
-def _container(text: Bytes, i: int) -> int:  # noqa: PLR0912 - no recursion: depth costs no stack
-    """Behind the object or array that begins at i, -1 where it is none."""
+def _container(text: Bytes, i: int) -> tuple[int, bool]:  # noqa: PLR0912 - no recursion: depth costs no stack
+    """Behind the object or array that begins at i, -1 where it is none; whether a key in there is
+    `chain`."""
     depth, objects = 0, np.uint64(0)  # a bit for each level that is open, the innermost lowest
-    one = np.uint64(1)
+    one, chained = np.uint64(1), False
     while True:
-        c = text[i]
+        c = byte(text, i)
         named = False
         if c in (_OPEN_OBJECT, _OPEN_ARRAY):
             depth += 1
             if depth > _MAX_DEPTH:
-                return -1
+                return -1, False
             objects = (objects << one) | (one if c == _OPEN_OBJECT else np.uint64(0))
             i += 1
-            if text[i] != c + 2:  # the sign that closes it
+            if byte(text, i) != c + 2:  # the sign that closes it
                 named = c == _OPEN_OBJECT
                 if not named:
                     continue
         else:
             i, _ = _scalar(text, i)
             if i < 0:
-                return -1
+                return -1, False
         while not named:
-            c = text[i]
+            c = byte(text, i)
             i += 1
             inside = (objects & one) == one
             if c == (_CLOSE_OBJECT if inside else _CLOSE_ARRAY):
                 depth -= 1
                 objects >>= one
                 if depth == 0:
-                    return i
+                    return i, chained
             elif c == _COMMA:
                 if not inside:
                     break
                 named = True
             else:
-                return -1
+                return -1, False
         if named:
-            if text[i] != _QUOTE:
-                return -1
+            if byte(text, i) != _QUOTE:
+                return -1, False
+            begin = i + 1
             i, _ = _text(text, i)
-            if i < 0 or text[i] != _COLON:
-                return -1
+            if i < 0 or byte(text, i) != _COLON:
+                return -1, False
+            chained |= _which(text, begin, i - 1, _KEYS, _KEYS_ON) == _K_CHAIN
             i += 1
 
 
 @inlined
 def _scalar(text: Bytes, i: int) -> tuple[int, int]:
     """Behind the text, number, null or truth that begins at i, and its kind; i is -1 for others."""
-    c = text[i]
+    c = byte(text, i)
     if c == _QUOTE:
         return _text(text, i)
     if c == _MINUS or _digit(c):
         return _number(text, i), _NUMBER
-    for word in range(3):
-        begin, end = _WORD_ENDS[word], _WORD_ENDS[word + 1]
-        if c == _WORDS[begin]:
-            for j in range(begin, end):
-                if text[i + j - begin] != _WORDS[j]:
-                    return -1, 0
-            return i + end - begin, _BOOL if word else _NULL
+    eight = word(text, i)
+    for each in range(3):
+        if first(eight, _WORD_SIZES[each]) == _WORDS[each]:
+            return i + _WORD_SIZES[each], _BOOL if each else _NULL
     return -1, 0
 
 
@@ -343,43 +361,47 @@ def _text(text: Bytes, i: int) -> tuple[int, int]:
     """Behind the string that begins at i; i is -1 where a line would have it in another form."""
     kind = _TEXT
     i += 1
-    while text[i] != _QUOTE:
-        c = text[i]
-        if c < _BLANK:
+    while True:
+        found = special(word(text, i))
+        if not found:
+            i += 8
+            continue
+        i += place(found)
+        c = byte(text, i)
+        if c == _QUOTE:
+            return i + 1, kind
+        if c != _BACKSLASH:
             return -1, 0
-        if c == _BACKSLASH:
-            kind = _ESCAPED
-            i += 1
-            if text[i] not in (_QUOTE, _BACKSLASH, _SMALL_N, _SMALL_R, _SMALL_T):
-                return -1, 0
-        i += 1
-    return i + 1, kind
+        kind = _ESCAPED
+        if byte(text, i + 1) not in (_QUOTE, _BACKSLASH, _SMALL_N, _SMALL_R, _SMALL_T):
+            return -1, 0
+        i += 2
 
 
 @inlined
 def _number(text: Bytes, i: int) -> int:
     """Behind the number that begins at i; -1 where it is none or may not be finite."""
     begin = i
-    if text[i] == _MINUS:
+    if byte(text, i) == _MINUS:
         i += 1
-    first = i
+    start = i
     i = _digits(text, i)
-    if i == first or (text[first] == _ZERO and i > first + 1):
+    if i == start or (byte(text, start) == _ZERO and i > start + 1):
         return -1
-    if text[i] == _POINT:
-        first = i + 1
-        i = _digits(text, first)
-        if i == first:
+    if byte(text, i) == _POINT:
+        start = i + 1
+        i = _digits(text, start)
+        if i == start:
             return -1
     if i - begin > _MAX_NUMBER:
         return -1
-    if text[i] == _SMALL_E or text[i] == _BIG_E:
+    if byte(text, i) == _SMALL_E or byte(text, i) == _BIG_E:
         i += 1
-        if text[i] == _PLUS or text[i] == _MINUS:
+        if byte(text, i) == _PLUS or byte(text, i) == _MINUS:
             i += 1
-        first = i
+        start = i
         i = _digits(text, i)
-        if i == first or i - first > _MAX_EXPONENT:
+        if i == start or i - start > _MAX_EXPONENT:
             return -1
     return i
 
@@ -389,7 +411,7 @@ def _exactly(text: Bytes, begin: int, end: int) -> float:
     """The number that stands there, nan where floats alone may not get its last bit right."""
     sign, mantissa, power, point = 1.0, 0, 1.0, False
     for i in range(begin, end):
-        c = text[i]
+        c = byte(text, i)
         if c == _MINUS and i == begin:
             sign = -1.0
         elif c == _POINT:
@@ -408,12 +430,12 @@ def _exactly(text: Bytes, begin: int, end: int) -> float:
 @inlined
 def _share(text: Bytes, begin: int, end: int) -> bool:
     """Whether a number is obviously from 0 to 1: 0.x without exponent, 1 or 1.0."""
-    first = text[begin]
+    lead = byte(text, begin)
     for i in range(begin + 1, end):
-        c = text[i]
-        if not (c == _POINT or _digit(c)) or (first == _ONE and c > _ZERO):
+        c = byte(text, i)
+        if not (c == _POINT or _digit(c)) or (lead == _ONE and c > _ZERO):
             return False
-    return first == _ZERO or (first == _ONE and (end == begin + 1 or text[begin + 1] == _POINT))
+    return lead == _ZERO or (lead == _ONE and (end == begin + 1 or byte(text, begin + 1) == _POINT))
 
 
 # --- tokens -----------------------------------------------------------------------------------
@@ -426,39 +448,37 @@ def _digit(c: int) -> bool:
 
 @inlined
 def _digits(text: Bytes, i: int) -> int:
-    while _digit(text[i]):
-        i += 1
-    return i
-
-
-@inlined
-def _copy(text: Bytes, begin: int, end: int, room: Bytes, at: int) -> int:
-    for i in range(end - begin):
-        room[at + i] = text[begin + i]
-    return at + end - begin
+    while True:
+        found = no_digit(word(text, i))
+        if found:
+            return int(i + place(found))
+        i += 8
 
 
 @inlined
 def _field(text: Bytes, i: int, field: int) -> int:
     """Where the value of the field begins if it is named at i, else -1."""
-    first, last = _FIELD_ENDS[field], _FIELD_ENDS[field + 1]
-    for j in range(first, last):
-        if text[i + j - first] != _FIELDS[j]:
-            return -1
-    return int(i + last - first)
+    size = _FIELD_SIZES[field]
+    if first(word(text, i), min(size, 8)) != _FIELDS[field]:
+        return -1
+    if size > 8 and first(word(text, i + 8), size - 8) != _FIELDS_ON[field]:
+        return -1
+    return int(i + size)
 
 
 @inlined
-def _which(text: Bytes, begin: int, end: int, words: Bytes, ends: Ints) -> int:
-    """Which of the words stands there, -1 for none."""
-    for word in range(len(ends) - 1):
-        first = ends[word]
-        if ends[word + 1] - first == end - begin and text[begin] == words[first]:
-            j = begin
-            while j < end and text[j] == words[first + j - begin]:
-                j += 1
-            if j == end:
-                return word
+def _which(text: Bytes, begin: int, end: int, names: Words, on: Words) -> int:
+    """Which of the names stands there, -1 for none."""
+    size = end - begin
+    if size > 16:
+        return -1
+    low, high = (
+        first(word(text, begin), min(size, 8)),
+        first(word(text, begin + 8), max(size, 8) - 8),
+    )
+    for each in range(len(names)):
+        if low == names[each] and high == on[each]:
+            return each
     return -1
 
 
@@ -468,17 +488,20 @@ def _code(  # noqa: PLR0917 - compiled
 ) -> int:
     """Number of the text that stands there, a new one where it is new; -1 for too many."""
     hashed = _HASH_START
-    for i in range(begin, end):
-        hashed = (hashed ^ np.uint64(text[i])) * _HASH_TIMES
+    for i in range(begin, end, 8):
+        hashed = (hashed ^ first(word(text, i), min(end - i, 8))) * _HASH_TIMES
+        hashed ^= hashed >> _HALF
     slot = np.int64(hashed & _SLOT)
     while slots[row, slot]:
         code = slots[row, slot] - 1
-        first = names[row, code, 0]
-        if names[row, code, 1] - first == end - begin:
-            j = begin
-            while j < end and text[j] == text[first + j - begin]:
-                j += 1
-            if j == end:
+        known = names[row, code, 0]
+        if names[row, code, 1] - known == end - begin:
+            i = begin
+            while i < end and not first(
+                word(text, i) ^ word(text, known + i - begin), min(end - i, 8)
+            ):
+                i += 8
+            if i >= end:
                 return int(code)
         slot = (slot + 1) % SLOTS
     code = names[row, MAX_NAMES, 0]

@@ -62,7 +62,7 @@ def draft(node: Node, asked: Mapping[str, Any], body: bytes) -> Draft:
         types=node.types,
         now=time.time(),
     )
-    if node.chain.mark in lines.text:
+    if lines.may_chain and node.chain.mark in lines.text:
         message = "data.chain of this log's own epoch is written by the node alone"
         raise InvalidItem(message, [{"index": 0, "field": "data.chain", "message": message}])
     digest = hashlib.blake2b(plain, digest_size=16).digest() if key is not None else b""
@@ -75,9 +75,11 @@ def joint_draft(node: Node, bodies: Sequence[bytes]) -> tuple[Draft, list[int]] 
     None where each is to be judged by itself.
     """
     found = parse_usual(bodies, node.types, now=time.time())
-    if found is None or node.chain.mark in found[0].text:
+    if found is None:
         return None
     lines, counts = found
+    if lines.may_chain and node.chain.mark in lines.text:
+        return None
     return Draft(lines.count, lines.text, heads=lines.heads, ends=lines.ends), counts
 
 

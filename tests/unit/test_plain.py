@@ -24,13 +24,14 @@ RULED.register("strict", {"required": ["a"]})
 NUMBERS = ("price", "volume", "confidence", "impact", "cpu")
 TEXTS = ("symbol", "calculation_id", "hash_value", "context_meaning", "model", "decision_id")
 RULED_KEYS = [*NUMBERS, *TEXTS, "decision", "reasoning", "result"]
-KEYS = ["a", "symbol", "price"]  # oftener
+KEYS = ["a", "symbol", "price", "chain"]  # oftener
 VALUES = (
     *("null", "true", "nul", "0", "1", "1.0", "1.5", "0.25", "-0", "-1", "01", "10", "2"),
     *("1e2", "1e400", "1e-3", "0.1e1", "1.", ".5", "-", "+1", "9" * 30, "9" * 400),
     *("0." + "3" * 40, "-" + "1" * 199, "1e+99", "1E5", "1e", "1.e5", "1e5.5", "--1", "0x1"),
     *('""', '"buy"', '"\\u00e9"', '"\\n"', '"\\/"', '"\x01"', '"é"', '"\\"', '"', '"\x7f"'),
     *("[]", "{}", "[1]", "[,]", '{"a":[{}]}', '{"a":1,}', "[1}", '{"price":[]}', "{1:2}", "[[]"),
+    *('{"chain":1}', '[{"a":{"b":1,"chain":{}}}]', '{"chains":{"chai":"chain"}}'),
     *(" 1", "[1, 2]", '{"a" :1}', "{a:1}", '{"a"}', '{"\\n":1}', '{"\\u00e9":1}', "[nan]", "NaN"),
 )
 raw_values = st.one_of(
@@ -101,6 +102,7 @@ def assert_same(body: bytes) -> None:
         assert fast == slow
         return
     assert (fast.count, fast.text) == (slow.count, slow.text)
+    assert fast.may_chain or b'"chain":' not in fast.text
     if fast.ends is not None:  # one chunk, and all of it usual
         np.testing.assert_array_equal(fast.ends, line_ends(fast.text))
     assert fast.heads is not None
@@ -135,6 +137,15 @@ def test_every_odd_value_in_every_place_is_judged_as_the_careful_way_does() -> N
             assert_same(f'{{"type":"note","{place}":{value},"data":{{}}}}'.encode())
         assert_same(f'{{"type":"note","data":{value}}}'.encode())
         assert_same(f'{{"type":"note","data":{{}},"metadata":{value}}}'.encode())
+
+
+def test_a_search_for_a_chain_is_worth_it_only_where_a_key_says_so() -> None:
+    for data, expected in ((TRADE, False), (TRADE | {"x": "chain"}, False), ({"chain": 1}, True)):
+        item = {"type": "note", "data": data}
+        body = json.dumps(item, separators=(",", ":"), ensure_ascii=False).encode()
+        found = read(body, RULED, now=NOW)
+        assert found is not None
+        assert found.chains is expected
 
 
 USUAL: list[dict[str, Any]] = [
