@@ -17,6 +17,7 @@ from hashlib import sha256
 from typing import Any
 
 NO_HASH = "0" * 64  # what the first entry follows
+BEGINNING = b'{"type":"ai_'  # of every entry; it shares its batch with other entries alone
 _TAIL = re.compile(
     rb'"seq":(0|[1-9]\d{0,17}),"prev":"([0-9a-f]{64})","hash":"([0-9a-f]{64})"\}\}\}'
 )

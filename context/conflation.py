@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from context.items import OPENING
 from context.runs import Run, runs_of
 
 
@@ -28,7 +29,7 @@ class Conflated:
     def __init__(self) -> None:
         self.size = 0  # bytes that are kept
         self._epoch = ""
-        # Offset, ingested_at and line without its opening brace, by symbol, or by offset.
+        # Offset, ingested_at and line without its opening, by symbol, or by offset.
         self._kept: dict[str | int, tuple[int, float, bytes]] = {}
         self._folded: list[int] = []
 
@@ -40,7 +41,7 @@ class Conflated:
                 self._add(offset, run.ingested_at, body)
 
     def _add(self, offset: int, ingested_at: float, body: bytes) -> None:
-        symbol = _item(b"{" + body).data.symbol
+        symbol = _item(OPENING + body).data.symbol
         key = symbol if isinstance(symbol, str) else offset
         before = self._kept.pop(key, None)
         if before:

@@ -23,7 +23,7 @@ from context.items import Batch
 Frame = TypeVar("Frame")
 Matches = Mapping[int, NDArray[np.intp]]  # number of a standing query -> indices of lines
 _FEW = 32  # entries looked at one by one
-FRAMED_ENTRIES = 64  # newest entries that keep the frames made of them: bounds the memory
+FRAMED_ENTRIES, FRAMED_BYTES = 64, 2 << 20  # newest entries that keep the frames made of them
 
 
 @dataclass(slots=True)
@@ -57,7 +57,8 @@ class Ring:
     def __init__(self, max_bytes: int, *, newest: int = -1) -> None:
         self._max_bytes = max_bytes
         self._entries: deque[Entry] = deque()
-        self._bytes = 0
+        self._framed: deque[Entry] = deque()
+        self._bytes = self._framed_bytes = 0
         self._newest = newest
 
     @property
@@ -74,21 +75,36 @@ class Ring:
         if batch.first_offset <= self._newest:
             raise ValueError(f"batch at {batch.first_offset} does not follow {self._newest}")
         if batch.first_offset > self._newest + 1:
-            self._entries.clear()
-            self._bytes = 0
-        self._entries.append(Entry(batch, matches or {}))
-        if len(self._entries) > FRAMED_ENTRIES:
-            self._entries[-1 - FRAMED_ENTRIES].forget()
+            self._clear()
+        entry = Entry(batch, matches or {})
+        self._entries.append(entry)
+        self._frame(entry)
         self._newest = batch.last_offset
         self._bytes += len(batch.text)
         while self._bytes > self._max_bytes and len(self._entries) > 1:
             self._bytes -= len(self._entries.popleft().batch.text)
 
+    def _frame(self, entry: Entry) -> None:
+        """Have an entry keep its frames, and older ones forget theirs."""
+        self._framed.append(entry)
+        self._framed_bytes += len(entry.batch.text)
+        while len(self._framed) > 1 and (
+            len(self._framed) > FRAMED_ENTRIES or self._framed_bytes > FRAMED_BYTES
+        ):
+            oldest = self._framed.popleft()
+            self._framed_bytes -= len(oldest.batch.text)
+            oldest.forget()
+
     def skip(self, newest: int) -> None:
         """Items up to `newest` are there but do not come: who is behind reads the log."""
         if newest > self._newest:
-            self._entries.clear()
-            self._newest, self._bytes = newest, 0
+            self._clear()
+            self._newest = newest
+
+    def _clear(self) -> None:
+        self._entries.clear()
+        self._framed.clear()
+        self._bytes = self._framed_bytes = 0
 
     def after(self, offset: int) -> Sequence[Entry] | None:
         """Entries holding items after `offset`, oldest first; empty if there is nothing newer.

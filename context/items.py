@@ -15,6 +15,7 @@ from context.errors import BadCursor
 from context.heads import Heads
 
 MAX_ITEM_BYTES = 256 * 1024
+OPENING = b'{"type":"'  # of every line
 _CURSOR = re.compile(r"([a-z0-9]{1,32}):(-1|0|[1-9][0-9]{0,17})")
 
 
@@ -51,8 +52,8 @@ class Item(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class Batch:
     """Items that became durable together.
 
-    `text` holds one *line* an item (compact JSON of type, source, timestamp, data, metadata),
-    each ended by a newline. Lines never contain a raw newline: JSON escapes it.
+    `text` holds one *line* an item (compact JSON of type, source, timestamp, data, metadata, in
+    this order), each ended by a newline. Lines never contain a raw newline: JSON escapes it.
     """
 
     first_offset: int

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, chain, groupby, repeat
+from itertools import accumulate, groupby
 
-from context.items import Batch, encode_item
+from context.block import line_ends
+from context.items import OPENING, Batch, encode_item
 
 _HEAD_BYTES = 80  # about as much stands before each line
+_BETWEEN = b"\n" + OPENING
+_FEW = 8  # of so many lines at most one: looked up each, instead of taking all apart
+_LAST_DIGITS = [b"%03d" % n for n in range(1000)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +24,16 @@ class Run:
     epoch: str
     ingested_at: float  # unix seconds
     offsets: Sequence[int]
-    bodies: Sequence[bytes]  # (items,) each line without its opening brace
+    bodies: Sequence[bytes]  # (items,) each line without its `OPENING`
 
     @classmethod
     def of(cls, epoch: str, batch: Batch, chosen: Sequence[int] | None = None) -> Run:
         """The batch's chosen lines; all without."""
         first, at = batch.first_offset, batch.ingested_at
-        if chosen is not None and not len(chosen):
-            return cls(epoch, at, (), ())
-        bodies = batch.text[1:-1].split(b"\n{")
         if chosen is None:
-            return cls(epoch, at, range(first, first + batch.count), bodies)
-        return cls(epoch, at, [first + i for i in chosen], [bodies[i] for i in chosen])
+            return cls(epoch, at, range(first, first + batch.count), _bodies(batch.text))
+        bodies = _some_bodies(batch.text, chosen) if len(chosen) else ()
+        return cls(epoch, at, [first + i for i in chosen], bodies)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -43,7 +45,8 @@ class Run:
 
     def part(self, first: int, last: int) -> Run:
         """Its items first..last-1."""
-        return replace(self, offsets=self.offsets[first:last], bodies=self.bodies[first:last])
+        some = slice(first, last)
+        return Run(self.epoch, self.ingested_at, self.offsets[some], self.bodies[some])
 
     def after(self, offset: int) -> Run:
         """Its items behind an offset."""
@@ -58,26 +61,69 @@ class Run:
     def items(self) -> Iterator[tuple[int, bytes]]:
         """Offset and full JSON of each, as `encode_item` makes it."""
         for offset, body in zip(self.offsets, self.bodies, strict=True):
-            yield offset, encode_item(self.epoch, offset, self.ingested_at, b"{" + body)
+            yield offset, encode_item(self.epoch, offset, self.ingested_at, OPENING + body)
 
     def written(self, before: Sequence[bytes], behind: bytes) -> bytes:
         """All in one text: for each `before`, joined by its offset, its JSON, and `behind`."""
         *begin, last = before
-        fixed = (
+        *numbered, stamped = (
             *begin,
             b'%b{"id":"%b:' % (last, self.epoch.encode()),
             b'","offset":',
-            b',"ingested_at":%b,' % repr(self.ingested_at).encode(),
+            b',"ingested_at":%b,%b' % (repr(self.ingested_at).encode(), OPENING[1:]),
         )
-        numbers = [b"%d" % offset for offset in self.offsets]
-        columns: list[Iterable[bytes]] = [repeat(fixed[0])]
-        for each in fixed[1:]:
-            columns += (numbers, repeat(each))
-        return b"".join(chain.from_iterable(zip(*columns, self.bodies, repeat(behind))))
+        head, numbered[0] = numbered[0], behind + numbered[0]  # one part between two items
+        parts, at = list[bytes](), 0
+        for leading, digits in _written(self.offsets):
+            row = [part for each in numbered for part in (each + leading, b"")] + [stamped, b""]
+            cells, width, count = row * len(digits), len(row), len(digits)
+            for column in range(1, width - 1, 2):
+                cells[column::width] = digits
+            cells[width - 1 :: width] = self.bodies[at : at + count]
+            if not at:
+                cells[0] = head + leading
+            parts += cells
+            at += count
+        return b"".join((*parts, behind)) if parts else b""
+
+
+def _bodies(text: bytes) -> list[bytes]:
+    """All lines, each without its opening. The long separator is found quicker than a newline."""
+    return text[len(OPENING) : -1].split(_BETWEEN)
+
+
+def _some_bodies(text: bytes, chosen: Sequence[int]) -> list[bytes]:
+    """Some lines, each without its opening."""
+    ends = line_ends(text)
+    if len(chosen) > len(ends) // _FEW:
+        bodies = _bodies(text)
+        return [bodies[i] for i in chosen]
+    begin = len(OPENING)
+    return [text[(int(ends[i - 1]) + 1 if i else 0) + begin : ends[i]] for i in chosen]
+
+
+def _written(offsets: Sequence[int]) -> Iterator[tuple[bytes, Sequence[bytes]]]:
+    """Ascending offsets in runs as they are written: the digits that a run shares, and the rest.
+
+    The last three digits are at hand, so no text is made for most of them.
+    """
+    at = 0
+    while at < len(offsets):
+        thousands = offsets[at] // 1000
+        first = 1000 * thousands
+        end = bisect_left(offsets, first + 1000, at)
+        some = offsets[at:end]
+        if not thousands:
+            yield b"", [b"%d" % offset for offset in some]
+        elif isinstance(some, range):
+            yield b"%d" % thousands, _LAST_DIGITS[some.start - first : some.stop - first]
+        else:
+            yield b"%d" % thousands, [_LAST_DIGITS[offset - first] for offset in some]
+        at = end
 
 
 def runs_of(epoch: str, found: Iterable[tuple[int, float, bytes]]) -> list[Run]:
-    """Items, each (offset, ingested_at, line without its opening brace), as few runs."""
+    """Items, each (offset, ingested_at, line without its `OPENING`), as few runs."""
     runs = []
     for at, group in groupby(found, key=lambda each: each[1]):
         offsets, _, bodies = zip(*group, strict=True)

@@ -19,6 +19,8 @@ HEADER_BYTES = 4
 PIECE_BYTES = 16 * 1024  # usual answers come in one piece
 SMALL_BYTES = 256 * 1024  # of items, checked in about a millisecond: a thread would cost more
 
+_encode_into = msgspec.msgpack.Encoder().encode_into
+
 
 class Request(msgspec.Struct, array_like=True):
     """What the web process asks the agent."""
@@ -65,6 +67,7 @@ class FeedBatch(msgspec.Struct, array_like=True):
     ingested_at: float = 0.0
     term: int = 0
     text: bytes = b""
+    for_all: bool = True  # may hold what every client is told of, unasked
 
 
 class Led(msgspec.Struct, array_like=True, frozen=True):
@@ -81,13 +84,15 @@ class FrameTooLarge(Exception):
     """The peer announced a frame beyond the limit."""
 
 
-def pack(message: msgspec.Struct) -> bytes:
+def pack(message: msgspec.Struct) -> bytearray:
     """One frame, length first."""
-    payload = msgspec.msgpack.encode(message)
-    return len(payload).to_bytes(HEADER_BYTES, "big") + payload
+    frame = bytearray(HEADER_BYTES)
+    _encode_into(message, frame, HEADER_BYTES)
+    frame[:HEADER_BYTES] = (len(frame) - HEADER_BYTES).to_bytes(HEADER_BYTES, "big")
+    return frame
 
 
-def length(header: bytes) -> int:
+def length(header: bytes | memoryview) -> int:
     """Length of the payload that follows the header."""
     size = int.from_bytes(header, "big")
     if size > MAX_FRAME_BYTES:

@@ -20,7 +20,7 @@ from context.adapters.standing_compiler import StandingCompiler
 from context.errors import BadCursor, Behind
 from context.filter import Filter
 from context.hub import Entry, Matches, Ring
-from context.items import Batch, Cursor
+from context.items import OPENING, Batch, Cursor
 from context.query import Matcher
 from context.request import StreamRequest
 from context.runs import Run, runs_of
@@ -77,7 +77,10 @@ class LiveFeed:
         self._left: deque[int] = deque()  # standing queries nobody waits for any more
 
     def on_batch(self, listener: Callable[[Batch], None]) -> None:
-        """Call `listener` with every batch that comes from now on; those do while some `attend`."""
+        """Call `listener` with every batch that comes from now on and may be for all clients.
+
+        They come while some `attend`.
+        """
         self._listeners.append(listener)
 
     def attend(self) -> Attending:
@@ -157,7 +160,7 @@ class LiveFeed:
                     self._source.want(whole=whole)
 
     def _take(self, frame: FeedBatch) -> None:
-        batch = Batch(*msgspec.structs.astuple(frame))
+        batch = Batch(frame.first_offset, frame.count, frame.ingested_at, frame.term, frame.text)
         with self._changed:
             while self._left:
                 self._standing.remove(self._left.popleft())
@@ -166,7 +169,7 @@ class LiveFeed:
             else:
                 self._ring.skip(batch.last_offset)
             self._changed.notify_all()
-        if frame.text:
+        if frame.text and frame.for_all:
             for listener in self._listeners:
                 listener(batch)
 
@@ -273,7 +276,7 @@ class Reader:
         epoch, missed_from = self._feed.epoch, offset + 1
         if following > missed_from:
             return Gap(f"{epoch}:{missed_from}", f"{epoch}:{following - 1}"), following - 1
-        runs = runs_of(epoch, ((o, at, line[1:]) for o, at, line in found))
+        runs = runs_of(epoch, ((o, at, line[len(OPENING) :]) for o, at, line in found))
         return Delivery(runs, scanned_to), scanned_to
 
 

@@ -48,7 +48,7 @@ class Line:
         self._sock, self._timeout_s = sock, timeout_s
         self._numbers = itertools.count()
         self._waiting: dict[int, Waiting] = {}
-        self._out: list[bytes] = []
+        self._out: list[bytearray] = []
         self._lock = real_lock()
         self._writing = False
         sock.settimeout(timeout_s)
@@ -90,7 +90,7 @@ class Line:
                     self._writing = False
                     return
             try:
-                self._sock.sendall(b"".join(out))
+                self._sock.sendall(out[0] if len(out) == 1 else b"".join(out))
             except OSError as exc:
                 self.lose(exc)
 

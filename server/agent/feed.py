@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
+from ai_bridge.chain import BEGINNING
 from context.items import Batch
 from server import ipc
 from server.agent.frames import read_request
@@ -89,4 +90,12 @@ class Feed:
 
 
 def _frame(batch: Batch) -> FeedBatch:
-    return FeedBatch(batch.first_offset, batch.count, batch.ingested_at, batch.term, batch.text)
+    place = batch.first_offset, batch.count, batch.ingested_at, batch.term
+    return FeedBatch(*place, batch.text, _is_for_all(batch))
+
+
+def _is_for_all(batch: Batch) -> bool:
+    """Whether it may hold a decision or an emergency stop."""
+    if batch.heads is None or "emergency_stop" in batch.heads.types.values:
+        return True
+    return batch.text.startswith(BEGINNING)

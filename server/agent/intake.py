@@ -25,36 +25,54 @@ from server.logs import serving
 log = logging.getLogger(__name__)
 Finish = Callable[[str, Answer, float], Answer]  # method, answer, when it began
 
+ROOM_BYTES = 1 << 20  # more where one frame needs it
+LEAST_BYTES = 128 << 10  # to read at once
+
 _decode = msgspec.msgpack.Decoder(Posted).decode
 
 
-class Intake(asyncio.Protocol):
-    """One web process's connection, once it is used for this alone."""
+class Intake(asyncio.BufferedProtocol):
+    """One web process's connection, once it is used for this alone.
+
+    What comes lies in one room, used again and again, until its frame is whole: `_begin` to `_end`.
+    """
 
     def __init__(self, node: Node, finish: Finish, writer: asyncio.StreamWriter) -> None:
         """Take over the connection of `writer`; `finish` is done with every answer."""
         self._node, self._finish, self._writer = node, finish, writer
-        self._begun = b""
-        self._answers: list[bytes] = []
+        self._room = memoryview(bytearray(ROOM_BYTES))
+        self._begin = self._end = 0
+        self._answers: list[bytearray] = []
         writer.transport.set_protocol(self)
         writer.write(ipc.pack(Answer(200, {}, b"")))
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Room for what comes next."""
+        if len(self._room) - self._end < LEAST_BYTES:
+            kept = bytes(self._room[self._begin : self._end])
+            if len(kept) > len(self._room) // 2:
+                self._room = memoryview(bytearray(2 * len(self._room)))
+            self._room[: len(kept)] = kept
+            self._begin, self._end = 0, len(kept)
+        return self._room[self._end :]
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Take in what has come whole."""
-        begun, at = self._begun + data if self._begun else data, 0
-        view, whole = memoryview(begun), list[Posted]()
+        self._end += nbytes
+        room, whole = self._room, list[Posted]()
         try:
-            while len(begun) - at >= ipc.HEADER_BYTES:
-                first = at + ipc.HEADER_BYTES
-                end = first + ipc.length(begun[at:first])
-                if end > len(begun):
+            while self._end - self._begin >= ipc.HEADER_BYTES:
+                first = self._begin + ipc.HEADER_BYTES
+                end = first + ipc.length(room[self._begin : first])
+                if end > self._end:
                     break
-                whole.append(_decode(view[first:end]))
-                at = end
+                whole.append(_decode(room[first:end]))
+                self._begin = end
         except (msgspec.DecodeError, ipc.FrameTooLarge) as exc:
             log.error("a web process sent a bad frame", extra={"reason": str(exc)})
             self._writer.close()
-        self._begun = begun[at:]
+        if self._begin == self._end:
+            self._begin = self._end = 0
         for group in _groups(whole):
             if len(group) == 1 or not self._take_together(group):
                 for each in group:

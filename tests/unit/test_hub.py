@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from context.hub import FRAMED_ENTRIES, Entry, Ring
+from context.hub import FRAMED_BYTES, FRAMED_ENTRIES, Entry, Ring
 from context.items import Batch
 
 
@@ -84,3 +84,18 @@ def test_a_frame_is_made_once_for_all_who_wish_the_same() -> None:
     oldest = (ring.after(-1) or ())[0]
     oldest.made("wish", make)
     assert made[-1] == 0, "old entries gave their frames up"
+
+
+def test_large_entries_give_their_frames_up_sooner() -> None:
+    ring, made = Ring(100 * FRAMED_BYTES), []
+
+    def make(one: Entry) -> bytes:
+        made.append(one.batch.first_offset)
+        return b"frame"
+
+    for i in range(3):
+        ring.add(batch(i, 1, FRAMED_BYTES))
+        (ring.after(i - 1) or ())[0].made("wish", make)
+    for entry in ring.after(-1) or ():
+        entry.made("wish", make)
+    assert made == [0, 1, 2, 0, 1], "the newest keeps its own"

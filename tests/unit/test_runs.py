@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from context.items import Batch, encode_item
+from context.items import OPENING, Batch, encode_item
 from context.runs import Run, pieces, runs_of
 
 EPOCH, AT = "e1", 1723161256.322
@@ -24,18 +24,20 @@ def batch_of(lines: list[bytes], first: int = 98) -> Batch:
     return Batch(first, len(lines), AT, 3, b"".join(line + b"\n" for line in lines))
 
 
-@given(LINES, st.data())
-def test_a_run_is_written_as_its_items_are(lines: list[bytes], data: st.DataObject) -> None:
+@given(LINES, st.sampled_from([98, 995, 999_990, 123_456_789]), st.data())
+def test_a_run_is_written_as_its_items_are(
+    lines: list[bytes], first: int, data: st.DataObject
+) -> None:
     some = st.sets(st.integers(0, len(lines) - 1)).map(sorted)
     chosen = data.draw(st.none() | some)
     places = range(len(lines)) if chosen is None else chosen
-    wanted = [(98 + i, encode_item(EPOCH, 98 + i, AT, lines[i])) for i in places]
-    run = Run.of(EPOCH, batch_of(lines), chosen)
+    wanted = [(first + i, encode_item(EPOCH, first + i, AT, lines[i])) for i in places]
+    run = Run.of(EPOCH, batch_of(lines, first), chosen)
     assert list(run.items()) == wanted
     assert len(run) == len(wanted)
     assert run.written((b"<", b"|"), b">") == b"".join(b"<%d|%b>" % each for each in wanted)
     assert run.written((b"",), b",") == b"".join(item + b"," for _, item in wanted)
-    cut = data.draw(st.integers(96, 99 + len(lines)))
+    cut = data.draw(st.integers(first - 2, first + 1 + len(lines)))
     assert list(run.after(cut).items()) == [each for each in wanted if each[0] > cut]
     assert list(run.until(cut).items()) == [each for each in wanted if each[0] <= cut]
 
@@ -45,10 +47,10 @@ def test_neighbours_of_one_time_share_a_run(steps: list[tuple[int, float]]) -> N
     found, offset = [], 0
     for step, at in steps:
         offset += 1 + step
-        found.append((offset, at, b'"n":%d}' % offset))
+        found.append((offset, at, b'n%d"}' % offset))
     runs = runs_of(EPOCH, found)
     assert [item for run in runs for item in run.items()] == [
-        (o, encode_item(EPOCH, o, at, b"{" + body)) for o, at, body in found
+        (o, encode_item(EPOCH, o, at, OPENING + body)) for o, at, body in found
     ]
     assert all(a.ingested_at != b.ingested_at for a, b in pairwise(runs))
 
