@@ -55,6 +55,7 @@ class Fanout:
         self._feed, self._poller, self._limits, self._metrics = feed, poller, limits, metrics
         self._groups: dict[tuple[bytes, Form], Group] = {}
         self._lock = threading.Lock()  # of the groups' coming and going
+        self._any = threading.Event()  # whether there are groups
         self._behind: queue.Queue[Follower] = queue.Queue()
         self._later: list[Callable[[], None]] = []
         self._breathed = 0.0
@@ -113,6 +114,7 @@ class Fanout:
             if group is None:
                 reader = Reader(self._feed, asked)
                 group = self._groups[key] = Group(key, reader, self._feed.newest)
+                self._any.set()
             group.followers += 1
             return group
 
@@ -121,6 +123,8 @@ class Fanout:
             group.followers -= 1
             if not group.followers:
                 del self._groups[group.key]
+            if not self._groups:
+                self._any.clear()
 
     def _resettle(self, follower: Follower, home: Home) -> None:
         before, follower.group = follower.group, self._join(home.asked, home.form)
@@ -133,6 +137,7 @@ class Fanout:
         seen, longest_s = self._feed.newest, self._limits.max_delay_ms / 1000
         rested = 0.0  # when the next round may begin
         while True:
+            self._any.wait()  # while nobody follows, what comes is none of this thread's business
             if not self._feed.wait(seen, IDLE_S):
                 continue
             early_s = rested - time.monotonic()

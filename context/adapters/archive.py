@@ -169,7 +169,8 @@ class Sealer:
     def __init__(self, archive: Archive, log_: Log) -> None:
         self._archive, self._log = archive, log_
         self._load: Load | None = None
-        self._waiting: deque[tuple[Bounds, Block | None]] = deque()
+        self._waiting: deque[Bounds] = deque()
+        self._held: dict[int, Block] = {}  # the oldest of those that wait
         self._frames = Frames(FRAMES_BYTES)
         self._wake = threading.Condition()
         self._dropping: deque[tuple[Collection[Head], Collection[Head], Future[None]]] = deque()
@@ -190,8 +191,18 @@ class Sealer:
     def submit(self, block: Block) -> None:
         """Seal a closed block, soon."""
         with self._wake:
-            self._waiting.append((block.bounds, block if len(self._waiting) < HELD else None))
+            if len(self._waiting) < HELD:
+                self._held[block.first_offset] = block
+            self._waiting.append(block.bounds)
             self._wake.notify()
+
+    def held_or(self, load: Load) -> Load:
+        """How to read a closed block again where this one has it no more."""
+
+        def found(bounds: Bounds) -> Block:
+            return self._held.get(bounds.first_offset) or load(bounds)
+
+        return found
 
     def drop(self, heads: Collection[Head], lost: Collection[Head]) -> Future[None]:
         """Delete blocks that the index has forgotten, in the sealing thread."""
@@ -272,10 +283,11 @@ class Sealer:
         waiting = [self._waiting[i] for i in range(min(TOGETHER, len(self._waiting)))]
         if not waiting:
             return
-        blocks = [held or self._loaded(bounds) for bounds, held in waiting]
+        blocks = [self._loaded(bounds) for bounds in waiting]
         self._archive.seal([self._sealed(each) for each in blocks])
-        for _ in waiting:
+        for bounds in waiting:
             self._waiting.popleft()
+            self._held.pop(bounds.first_offset, None)
         self._log.trim(blocks[-1].bounds.last_offset)
 
     def _sealed(self, block: Block) -> Sealed:
@@ -286,4 +298,4 @@ class Sealer:
 
     def _loaded(self, bounds: Bounds) -> Block:
         assert self._load, "the thread runs only once it has one"
-        return self._load(bounds)
+        return self._held.get(bounds.first_offset) or self._load(bounds)

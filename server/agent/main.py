@@ -118,7 +118,7 @@ def build_node(settings: Settings, part: Part) -> Node:
         archive=archive,
         sealer=sealer,
         index=Index(
-            loader(archive, log_),
+            sealer.held_or(loader(archive, log_)),
             settings.search_cache_mb << 20,
             sealed=archive.heads(),
             lost=archive.lost.values(),
@@ -159,6 +159,7 @@ def rebuild(node: Node, stopped: asyncio.Event) -> None:
                 after = batch.last_offset
         node.not_ready = f"reading the log into the index, {(after + 1) / (newest + 1):.0%} done"
     _apply(node, None)
+    node.newest_entry = node.snapshot().newest  # any of these may be one
 
 
 def _apply(node: Node, batch: Batch | None) -> None:

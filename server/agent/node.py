@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from ai_bridge.adapters.kinds import Added, Services
 from ai_bridge.adapters.model_torch import TorchModel
 from ai_bridge.bridge import Bridge
+from ai_bridge.chain import BEGINNING
 from context.adapters.archive import Archive, Sealer
 from context.adapters.committer import Committer
 from context.adapters.disk_room import DiskRoom
@@ -107,8 +108,9 @@ class Node:
         self.learned = Learned(
             self.settings.data_dir / LEARNED, self.state, code=self.code, epoch=self.log.epoch
         )
-        # Offsets: of the newest item written here, and of the newest one that is no chain entry.
-        self.newest_written = self.newest_told = self.snapshot().newest
+        # Offsets: of the newest item written here, of the newest one that is no chain entry, and
+        # one with no chain entry behind it. It is known before readers find that entry.
+        self.newest_written = self.newest_told = self.newest_entry = self.snapshot().newest
         self.committer = Committer(
             self.log,
             term=lambda: self.term,
@@ -173,9 +175,12 @@ class Node:
     def _durable(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
             self.newest_written = batch.last_offset
+            chained = batch.text.startswith(BEGINNING) and self.chain.mark in batch.text
+            if chained:
+                self.newest_entry = batch.last_offset
             self.sealer.keep(batch)
             self.index.apply(batch)
-            if not (batch.text.startswith(b'{"type":"ai_') and self.chain.mark in batch.text):
+            if not chained:
                 self.newest_told = batch.last_offset
 
     def _publish(self, batches: Sequence[Batch]) -> None:

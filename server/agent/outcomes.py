@@ -96,6 +96,9 @@ class Judging:
                 await self._learn()
                 newest = node.snapshot().newest
                 while self.read < newest:
+                    if not len(self.judge) and node.newest_entry <= self.read:
+                        self.read = newest
+                        break
                     await self._step()
                 if time.monotonic() - saved_at > SAVE_EVERY_S:
                     saved_at = time.monotonic()

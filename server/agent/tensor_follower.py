@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 import numpy as np
 
@@ -34,9 +35,8 @@ async def follow(node: Node) -> None:
         try:
             newest = node.snapshot().newest
             while registry.folded < newest:
-                started = node.loop.time()
-                await asyncio.to_thread(_step, node)
-                await asyncio.sleep(node.loop.time() - started)  # at most half of a core
+                # At most half of a core; who falls behind reads blocks that memory has let go.
+                await asyncio.sleep(await asyncio.to_thread(_step, node))
         except ContextError as exc:  # retention took a block from under the reader
             log.warning("tensor hashes wait", extra={"reason": str(exc)})
             await asyncio.sleep(AGAIN_S)
@@ -45,8 +45,11 @@ async def follow(node: Node) -> None:
         await node.changed.wait_for(lambda: node.ring.newest > registry.folded)
 
 
-def _step(node: Node) -> None:
+def _step(node: Node) -> float:
+    """Fold some more; returns the CPU seconds that it took."""
+    started = time.thread_time()
     node.tensors.fold(*read_on(node.snapshot(), node.tensors.folded))
+    return time.thread_time() - started
 
 
 def read_on(snapshot: Snapshot, after: int, most: int = STEP_BYTES) -> tuple[Seen, int]:

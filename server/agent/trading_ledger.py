@@ -66,6 +66,9 @@ class Ledger:
         async with self._reading:
             snapshot = self._node.snapshot()
             while self._scanned < snapshot.newest:
+                if self._node.newest_entry <= self._scanned:
+                    self._scanned = snapshot.newest
+                    return
                 before = self._scanned
                 lines, scanned = await self._node.scan(
                     read_on,

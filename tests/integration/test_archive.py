@@ -17,6 +17,8 @@ from context.adapters import archive
 from context.adapters.archive import Archive, Sealer
 from context.adapters.log_sqlite import SqliteLog
 from context.adapters.mending import loader, read_after, recover
+from context.block import Block, Bounds
+from context.errors import NotFound
 from context.index import Index
 from context.ports import Draft, Receipt
 from context.query import Selection, compile_matcher
@@ -146,6 +148,30 @@ def test_blocks_that_are_not_held_until_they_are_sealed_are_made_again(
             text.decode().splitlines()
             == LINES[head.bounds.first_offset : head.bounds.last_offset + 1]
         )
+    memory.stop()
+
+
+def test_blocks_that_wait_to_be_sealed_are_read_from_memory(tmp_path: Path) -> None:
+    memory = Memory(tmp_path, sealing=False)
+    for at in range(0, ITEMS, BATCH):
+        memory.add(LINES[at : at + BATCH])
+    asked: list[Bounds] = []
+
+    def load(bounds: Bounds) -> Block:
+        asked.append(bounds)
+        raise NotFound("it was let go")
+
+    read = memory.sealer.held_or(load)
+    waiting = memory.index.snapshot().closed
+    for bounds in waiting:
+        assert read(bounds).bounds == bounds
+    assert not asked
+    memory.sealer.start(memory.index.block)
+    memory.settled()
+    for bounds in waiting:
+        with pytest.raises(NotFound):
+            read(bounds)
+    assert asked == list(waiting)
     memory.stop()
 
 
