@@ -53,7 +53,7 @@ class Index:
         self._cache = BlockCache(load, cache_bytes)
         self._slices = slices or BitSlices()
         self._on_closed = on_closed
-        self._tally = Tally()  # of closed and tail blocks
+        self._tally = Tally()  # of closed blocks
         for head in sealed:
             self._tally = self._tally.plus_counts(head.bounds, head.types, head.sources)
         self._fresh_bytes = 0
@@ -72,9 +72,7 @@ class Index:
         closed, tail, fresh = now.closed, now.tail, (*now.fresh, batch)
         self._fresh_bytes += len(batch.text)
         if len(fresh) >= _FRESH_BATCHES or self._fresh_bytes >= _FRESH_BYTES:
-            block = Block.of(fresh)
-            self._tally = self._tally.plus(block)
-            closed, tail = self._settle(closed, (*tail, block))
+            closed, tail = self._settle(closed, (*tail, Block.of(fresh)))
             fresh, self._fresh_bytes = (), 0
         self._now = self._snapshot(closed, tail, fresh)
 
@@ -82,9 +80,8 @@ class Index:
         """Forget sealed blocks, and `lost` ones; only the applying thread may call this."""
         now, firsts = self._now, {head.bounds.first_offset for head in (*heads, *lost)}
         closed = tuple(each for each in now.closed if each.first_offset not in firsts)
-        left = [*closed, *(block.bounds for block in now.tail)]
-        low = min((each.min_time for each in left), default=None)
-        high = max((each.max_time for each in left), default=None)
+        low = min((each.min_time for each in closed), default=None)
+        high = max((each.max_time for each in closed), default=None)
         self._tally = self._tally.minus(heads, low, high)
         for first in firsts:
             self._cache.drop(first)
@@ -132,6 +129,7 @@ class Index:
         """Close the tail where it is large enough, else keep the number of its blocks small."""
         if _size(tail) >= CLOSE_BYTES:
             block = Block.join(tail) if len(tail) > 1 else tail[0]
+            self._tally = self._tally.plus(block)
             self._cache.put(block)
             if self._on_closed:
                 self._on_closed(block)

@@ -78,7 +78,7 @@ class Snapshot:
         slices: BitSlices,
     ) -> None:
         self.closed, self.tail, self.fresh = closed, tail, fresh
-        self._tally = tally  # of closed and tail
+        self._tally = tally  # of closed
         self._cache, self._slices = cache, slices
         self._opened: tuple[Entry, ...] | None = None
         spans = [(each.first_offset, each.last_offset) for each in (closed[:1] + closed[-1:])]
@@ -194,7 +194,10 @@ class Snapshot:
 
     def tally(self) -> Tally:
         """What has been counted, the newest items included."""
-        return self._tally.plus(Block.of(self.fresh)) if self.fresh else self._tally
+        tally = self._tally
+        for entry in self._open():
+            tally = tally.plus(entry.block())
+        return tally
 
     def _at(self, offset: int) -> int:
         """The last block that begins at or before the offset; -1 where none does."""
