@@ -29,6 +29,7 @@ import psutil
 from nats.aio.client import Client
 
 from bench import corpus
+from bench.ingest import FILL_BATCHES
 from bench.load import request, send
 from context.entries import encode_entry, pack
 from context.items import Batch
@@ -127,7 +128,8 @@ def measure_nodes(folder: Path, count: int, connections: int, seconds: float) ->
     with cluster(folder / "nodes") as three:
         leader = three.leader()
         port = three[leader].port
-        send(port, requests[:50], connections)  # what is compiled or loaded once
+        # What is compiled or loaded once; and its rings and caches are filled.
+        send(port, requests[:FILL_BATCHES], connections)
         before = _cpu_s(three)
         sent = send(port, requests, connections)
         newest = three[leader].client.newest().rpartition(":")[2]

@@ -29,6 +29,8 @@ from bench import corpus
 from bench.load import request, send
 from bench.node import Node, running
 
+FILL_BATCHES = 300  # of 1,000 items: 64 MB
+
 
 def post_all(node: Node, bodies: list[bytes], media: str, connections: int) -> dict[str, Any]:
     """Send every body once over keep-alive connections; each waits for its acknowledgement."""
@@ -59,7 +61,11 @@ def subscribed(node: Node, wish: str = "") -> Iterator[None]:
 
 
 def warm_up(node: Node, batches: list[bytes]) -> None:
-    """Let the node load what it compiles or imports once, and come to rest."""
+    """Let the node load what it compiles or imports once, and come to rest.
+
+    With `FILL_BATCHES` its rings and caches are full as well, as those of a node are that has run
+    for some seconds: fresh pages cost as much as all else here.
+    """
     post_all(node, batches, "application/x-ndjson", 1)
     before, quiet = node.cpu_s()["all"], 0
     while quiet < 4:
@@ -109,7 +115,7 @@ def measure(count: int) -> dict[str, Any]:
     for name, (bodies, connections) in runs.items():
         media = "application/json" if bodies is singles else "application/x-ndjson"
         with running() as node, subscribed(node):
-            warm_up(node, batches[:50])
+            warm_up(node, batches[:FILL_BATCHES])
             sent = post_all(node, bodies, media, connections)
             items = sum(body.count(b"\n") + 1 for body in bodies)
             figures[name] = with_items(sent, items)
