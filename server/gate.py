@@ -186,15 +186,19 @@ class Gate:
         )
 
 
+_OF_BROWSERS = frozenset(
+    {"HTTP_ACCEPT_LANGUAGE", "HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_SEC_FETCH_MODE"}
+)
+
+
 def _is_browser(environ: Environ) -> bool:
     """Whether a page may stand behind it.
 
     A page can have another `User-Agent` sent, but has no way to take `Accept-Language` out of its
     requests, which every browser sends; and WebSockets and writes carry an `Origin`.
     """
-    told = ("HTTP_ACCEPT_LANGUAGE", "HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_SEC_FETCH_MODE")
     agent = environ.get("HTTP_USER_AGENT", "")
-    return agent.startswith("Mozilla/") or any(name in environ for name in told)
+    return agent.startswith("Mozilla/") or not _OF_BROWSERS.isdisjoint(environ)
 
 
 def _is_preflight(environ: Environ) -> bool:

@@ -24,12 +24,12 @@ _told = msgspec.msgpack.Decoder(Told).decode
 
 
 class Waiting:
-    """Who waits for an answer."""
+    """Who waits for an answer; who has got one can wait again."""
 
     __slots__ = ("answer", "lock", "since")
 
     def __init__(self) -> None:
-        self.since = time.monotonic()
+        self.since = 0.0
         self.answer: Answer | None = None  # None once the lock is free: the connection was lost
         self.lock = threading.Lock()
         self.lock.acquire()
@@ -48,6 +48,7 @@ class Line:
         self._sock, self._timeout_s = sock, timeout_s
         self._numbers = itertools.count()
         self._waiting: dict[int, Waiting] = {}
+        self._unused: list[Waiting] = []
         self._out: list[bytearray] = []
         self._lock = real_lock()
         self._writing = False
@@ -56,7 +57,11 @@ class Line:
 
     def post(self, params: dict[str, Any], body: bytes) -> Answer:
         """Post and wait for the answer; raises OSError where the agent goes away meanwhile."""
-        waiting, number = Waiting(), next(self._numbers)
+        try:
+            waiting = self._unused.pop()
+        except IndexError:
+            waiting = Waiting()
+        waiting.since, number = time.monotonic(), next(self._numbers)
         frame = ipc.pack(Posted(number, params, body))
         with self._lock:
             if self.lost:
@@ -68,9 +73,11 @@ class Line:
             time.sleep(0)  # whoever else can post now does so before all is written
             self._write()
         waiting.lock.acquire()
-        if waiting.answer is None:
+        answer, waiting.answer = waiting.answer, None
+        if answer is None:
             raise self.lost or ConnectionResetError("connection closed")
-        return waiting.answer
+        self._unused.append(waiting)
+        return answer
 
     def lose(self, why: OSError) -> None:
         """Give up the connection; all who wait hear of it."""
