@@ -38,6 +38,7 @@ from bench.progress import progress
 CORPUS = ROOT / "../shared/load/corpus.py"
 BODY, CONNECTIONS, LIMIT, KILLS = 1000, 4, 50, 3
 BUDGET_S = 20.0  # for the runs of one query
+REST_S = 25.0  # after so long a node has given back what ingest took
 Queries = dict[str, dict[str, Any]]
 
 
@@ -160,6 +161,8 @@ def measure(count: int, runs: int) -> dict[str, Any]:
                 figures["ingest"] = ingest(node, path, count)
             figures["rss_mb_after_ingest"] = node.rss_mb()
             settle(node)
+            time.sleep(REST_S)
+            figures["rss_mb_at_rest"] = node.rss_mb()
             figures["disk_share_of_raw"] = round(node.disk_bytes() / raw, 4)
             figures["warm"] = search_warm(node, asked, path, runs)
             figures["rss_mb_after_queries"] = node.rss_mb()
@@ -210,8 +213,8 @@ def show(figures: dict[str, Any]) -> None:
         f" {ingested['items_per_cpu_s']:,} per CPU second, p99 {ingested['p99_ms']} ms a body of"
         f" {BODY}; {figures['disk_share_of_raw']:.1%} of their size on disk"
     )
-    print(f"memory: {figures['rss_mb_after_ingest']} MiB, after the queries")
-    print(f"        {figures['rss_mb_after_queries']} MiB")
+    for when in ("after_ingest", "at_rest", "after_queries"):
+        print(f"memory {when.replace('_', ' '):13} {figures[f'rss_mb_{when}']} MiB")
     print(f"{'newest 50':28} {'p50':>9} {'p99':>9} {'search':>9} {'cold':>9} {'rg':>9}  times rg")
     for name, row in figures["warm"].items():
         cold = figures["cold_first_ms"][name]

@@ -58,6 +58,7 @@ from server.agent.observer import observe
 from server.agent.outcomes import Judging, recall_outcomes
 from server.agent.part import Part, open_part
 from server.agent.reigns import while_leading
+from server.agent.resting import rest
 from server.agent.semantic_follower import follow_sentences
 from server.agent.sources import start_sources
 from server.agent.tensor_follower import follow
@@ -246,6 +247,7 @@ async def _serve(
     node.spawn(node.chain.run())
     node.spawn(follow(node))
     node.spawn(keep(node))
+    node.spawn(rest(node))
     if node.semantic:
         node.spawn(follow_sentences(node, node.semantic))
     if node.torch:
