@@ -15,22 +15,21 @@ from context.types import TYPES, Types
 
 LATEST = walk.LATEST
 
-_UNKNOWN = b',"source":"unknown"'
-_MOST_MORE = 80  # bytes that a line gets when it lacks its source and time
-
-_encode = msgspec.json.Encoder().encode
-
+_UNKNOWN, _STAMP = b',"source":"unknown"', b',"timestamp":'
+_MOST_MORE = len(_UNKNOWN) + len(_STAMP) + 32  # bytes that a line may get
 
 _LEAST_LINE = len(b'{"type":"","data":{}}\n')
 _USUAL_BYTES = 256 * 1024  # of what is read at once
+
+_encode = msgspec.json.Encoder().encode
 
 
 class _Room:
     """Room for what one walk finds, which the next one uses again: fresh pages cost more."""
 
     def __init__(self, size: int) -> None:
-        """For so many bytes of lines."""
-        most = size // _LEAST_LINE
+        """For so many bytes of lines, one more only begun: the walk checks no bounds."""
+        most = size // _LEAST_LINE + 1
         self.lines = np.empty(size + most * _MOST_MORE, dtype=np.uint8)
         self.times, self.stamps = np.empty(most), np.empty((most, 2), dtype=np.int64)
         self.ends = np.empty(most, dtype=np.int32)
@@ -73,7 +72,7 @@ def read(sent: bytes, types: Types, *, now: float) -> Plain | None:
 
 def _read(sent: bytes, types: Types, now: float, room: _Room) -> Plain | None:
     end = b"" if sent.endswith(b"\n") else b"\n"
-    stamp = b',"timestamp":' + _encode(now)
+    stamp = _STAMP + _encode(now)
     data = b"".join((sent, end, _UNKNOWN, stamp))
     size = len(sent) + len(end)
     tails = np.array((size, size + len(_UNKNOWN), len(data)))

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.core.cgutils import raw_memcpy
+from numba.core.cgutils import raw_memcpy, true_bit
 from numba.extending import intrinsic
 
 from context.compiled import inlined
@@ -24,8 +23,6 @@ _BLANKS, _QUOTES = np.uint64(0x20 * _LOWS), np.uint64(ord('"') * _LOWS)
 _BACKSLASHES, _ZEROS = np.uint64(ord("\\") * _LOWS), np.uint64(ord("0") * _LOWS)
 _ABOVE_NINE = np.uint64((0x80 - 10) * _LOWS)
 _FIRST = np.array([(1 << 8 * n) - 1 for n in range(9)], dtype=np.uint64)
-
-_INT64 = ir.IntType(64)
 
 
 def packed(word: bytes) -> tuple[np.uint64, np.uint64]:
@@ -44,7 +41,8 @@ def byte(typingctx: Any, text: Any, i: Any) -> Any:
     """The byte at i, an int; unlike `text[i]` it does not ask whether i is negative."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.zext(builder.load(_place(context, builder, signature, args)), _INT64)
+        one = builder.load(_place(context, builder, signature, args))
+        return builder.zext(one, context.get_value_type(types.int64))
 
     return types.int64(text, i), code
 
@@ -54,8 +52,9 @@ def word(typingctx: Any, text: Any, i: Any) -> Any:
     """The 8 bytes from i on, the first of them lowest."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = _place(context, builder, signature, args)
-        return builder.load(builder.bitcast(place, _INT64.as_pointer()), align=1)
+        kind = context.get_value_type(types.uint64).as_pointer()
+        eight = builder.bitcast(_place(context, builder, signature, args), kind)
+        return builder.load(eight, align=1)
 
     return types.uint64(text, i), code
 
@@ -81,8 +80,7 @@ def place(typingctx: Any, found: Any) -> Any:
     """Which byte of a word is the lowest one with a mark."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        zeros = builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
-        return builder.lshr(zeros, ir.Constant(_INT64, 3))
+        return builder.lshr(builder.cttz(args[0], true_bit), context.get_constant(types.int64, 3))
 
     return types.int64(found), code
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from context import ingest
 from context.block import line_ends
 from context.ingest import Lines, parse_ndjson
-from context.plain import read
+from context.plain import _Room, read
 from context.types import TYPES, Types
 
 NOW = 1723161256.322
@@ -189,3 +189,16 @@ def test_depth_costs_no_stack(depth: int) -> None:
 
 def test_more_names_than_there_is_room_for_are_read_carefully() -> None:
     assert_same(b"".join(b'{"type":"note","source":"%d","data":{}}\n' % i for i in range(2050)))
+
+
+@given(st.integers(0, 40), st.sampled_from(["", '{"type":"a"', '{"type":"a","source":"b"', "{"]))
+def test_there_is_room_for_the_shortest_lines_and_one_begun(lines: int, begun: str) -> None:
+    body = b'{"type":"","data":{}}\n' * lines + begun.encode()
+    if lines:
+        body = body.replace(b'""', b'"n"', 1)
+    room = _Room(len(body) + 1)
+    assert min(len(room.times), len(room.stamps), len(room.ends), room.codes.shape[1]) > lines
+    stamp = len(repr(1723161256.1234567))
+    longest = len(body) + 1 + (lines + 1) * (len(',"source":"unknown","timestamp":') + stamp)
+    assert len(room.lines) >= longest
+    assert_same(body or b"x")
