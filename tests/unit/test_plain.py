@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 from unittest import mock
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from context import ingest
+from context import ingest, plain
 from context.block import line_ends
 from context.ingest import Lines, parse_ndjson
 from context.plain import _Room, read
@@ -191,14 +193,25 @@ def test_more_names_than_there_is_room_for_are_read_carefully() -> None:
     assert_same(b"".join(b'{"type":"note","source":"%d","data":{}}\n' % i for i in range(2050)))
 
 
-@given(st.integers(0, 40), st.sampled_from(["", '{"type":"a"', '{"type":"a","source":"b"', "{"]))
-def test_there_is_room_for_the_shortest_lines_and_one_begun(lines: int, begun: str) -> None:
-    body = b'{"type":"","data":{}}\n' * lines + begun.encode()
-    if lines:
-        body = body.replace(b'""', b'"n"', 1)
-    room = _Room(len(body) + 1)
-    assert min(len(room.times), len(room.stamps), len(room.ends), room.codes.shape[1]) > lines
-    stamp = len(repr(1723161256.1234567))
-    longest = len(body) + 1 + (lines + 1) * (len(',"source":"unknown","timestamp":') + stamp)
-    assert len(room.lines) >= longest
-    assert_same(body or b"x")
+SHORTEST = b'{"type":"","data":{}}'
+GUARD = 64  # bytes around each array
+lines_of_any_kind = st.one_of(
+    raw_items().map(str.encode), st.sampled_from([SHORTEST, b'{"type":"n","data":{}}'])
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(lines_of_any_kind, min_size=1, max_size=30), st.integers(0, 40))
+def test_the_walk_writes_nothing_outside_of_its_room(items: list[bytes], cut: int) -> None:
+    body = b"\n".join(items)
+    body = body[: max(len(body) - cut, 1)]  # the last line is only begun
+    room, guards = _Room(len(body) + 1), list[NDArray[np.uint8]]()
+    for name in ("lines", "times", "stamps", "ends", "codes", "kinds"):
+        array = getattr(room, name)
+        around = np.full(array.nbytes + 2 * GUARD, 0xAB, dtype=np.uint8)
+        inside = around[GUARD : GUARD + array.nbytes]
+        setattr(room, name, inside.view(array.dtype).reshape(array.shape))
+        guards += around[:GUARD], around[GUARD + array.nbytes :]
+    with contextlib.suppress(UnicodeDecodeError):
+        plain._read(body, RULED, NOW, room)
+    assert all((guard == 0xAB).all() for guard in guards)
