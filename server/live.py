@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from context.adapters.standing_compiler import StandingCompiler
+from context.block import line_ends
 from context.errors import BadCursor, Behind
 from context.filter import Filter
 from context.hub import Entry, Matches, Ring
@@ -176,8 +177,7 @@ class LiveFeed:
     def _matches(self, batch: Batch) -> Matches:
         if not len(self._standing):
             return {}
-        ends = np.flatnonzero(np.frombuffer(batch.text, dtype=np.uint8) == ord("\n"))
-        return self._standing.match(batch.text, ends.astype(np.int32))
+        return self._standing.match(batch.text, line_ends(batch.text))
 
 
 @dataclass(frozen=True, slots=True)
