@@ -65,20 +65,20 @@ class Run:
 
     def written(self, before: Sequence[bytes], behind: bytes) -> bytes:
         """All in one text: for each `before`, joined by its offset, its JSON, and `behind`."""
-        *begin, last = before
+        *begin, before_json = before
         *numbered, stamped = (
             *begin,
-            b'%b{"id":"%b:' % (last, self.epoch.encode()),
+            b'%b{"id":"%b:' % (before_json, self.epoch.encode()),
             b'","offset":',
             b',"ingested_at":%b,%b' % (repr(self.ingested_at).encode(), OPENING[1:]),
         )
         head, numbered[0] = numbered[0], behind + numbered[0]  # one part between two items
         parts, at = list[bytes](), 0
-        for leading, digits in _written(self.offsets):
+        for leading, last in _digits(self.offsets):
             row = [part for each in numbered for part in (each + leading, b"")] + [stamped, b""]
-            cells, width, count = row * len(digits), len(row), len(digits)
+            cells, width, count = row * len(last), len(row), len(last)
             for column in range(1, width - 1, 2):
-                cells[column::width] = digits
+                cells[column::width] = last
             cells[width - 1 :: width] = self.bodies[at : at + count]
             if not at:
                 cells[0] = head + leading
@@ -102,7 +102,7 @@ def _some_bodies(text: bytes, chosen: Sequence[int]) -> list[bytes]:
     return [text[(int(ends[i - 1]) + 1 if i else 0) + begin : ends[i]] for i in chosen]
 
 
-def _written(offsets: Sequence[int]) -> Iterator[tuple[bytes, Sequence[bytes]]]:
+def _digits(offsets: Sequence[int]) -> Iterator[tuple[bytes, Sequence[bytes]]]:
     """Ascending offsets in runs as they are written: the digits that a run shares, and the rest.
 
     The last three digits are at hand, so no text is made for most of them.

@@ -31,10 +31,10 @@ _MAX_DEPTH = 60
 _MAX_NUMBER, _MAX_EXPONENT = 200, 2  # a number of so many digits, and "e+99" behind, is finite
 _EXACT, _POWER = 1 << 53, 1e22  # whole numbers and powers of ten that floats hold exactly
 
-_NEWLINE, _BLANK, _QUOTE = 10, 32, 34
+_NEWLINE, _QUOTE = 10, 34
 _PLUS, _COMMA, _MINUS, _POINT, _ZERO, _ONE, _NINE, _COLON = 43, 44, 45, 46, 48, 49, 57, 58
 _BIG_E, _OPEN_ARRAY, _BACKSLASH, _CLOSE_ARRAY, _SMALL_E = 69, 91, 92, 93, 101
-_SMALL_F, _SMALL_N, _SMALL_R, _SMALL_T = 102, 110, 114, 116
+_SMALL_N, _SMALL_R, _SMALL_T = 110, 114, 116
 _OPEN_OBJECT, _CLOSE_OBJECT = 123, 125
 _SLOT = np.uint64(SLOTS - 1)
 _HASH_START, _HASH_TIMES = np.uint64(0xCBF29CE484222325), np.uint64(0x9E3779B97F4A7C15)
@@ -54,7 +54,7 @@ _FIELDS, _FIELDS_ON, _FIELD_SIZES = _table(
     b'{"type":', b',"source":', b',"timestamp":', b',"data":', b',"metadata":'
 )
 _F_TYPE, _F_SOURCE, _F_TIMESTAMP, _F_DATA, _F_METADATA = 0, 1, 2, 3, 4
-_WORDS, _NONE, _WORD_SIZES = _table(b"null", b"true", b"false")
+_WORDS, _WORD_SIZES = _table(b"null", b"true", b"false")[::2]
 _TYPES, _TYPES_ON = _table(b"trading_data", b"tensor_math", b"ai_decision", b"system_health")[:2]
 _TRADE, _TENSOR, _DECISION, _OTHER = 0, 1, 2, -1
 _KEYS, _KEYS_ON = _table(

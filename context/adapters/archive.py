@@ -181,7 +181,7 @@ class Sealer:
 
     def start(self, load: Load) -> None:
         """Begin; blocks submitted before are sealed too. `load` gives closed and sealed ones."""
-        self._load = load
+        self._load = self.held_or(load)
         self._thread.start()
 
     def keep(self, batch: Batch) -> None:
@@ -298,4 +298,4 @@ class Sealer:
 
     def _loaded(self, bounds: Bounds) -> Block:
         assert self._load, "the thread runs only once it has one"
-        return self._held.get(bounds.first_offset) or self._load(bounds)
+        return self._load(bounds)
