@@ -23,6 +23,7 @@ from server.ipc import Led
 from server.live import Attending, LiveFeed
 from server.passing import Call, Passing
 from server.websocket import Session
+from server.workers import Workers
 
 log = logging.getLogger(__name__)
 MAX_SUBSCRIPTIONS = 100  # of one connection
@@ -93,6 +94,7 @@ class Realtime:
         self._subscriptions: dict[str, dict[str, tuple[Follower, LiveRequest]]] = {}
         self._attending: dict[str, Attending] = {}  # each connection: it is told of decisions
         self._asked: dict[str, int] = {}  # how many subscriptions a connection has ever asked for
+        socketio.server.start_background_task = Workers().start  # only events are handled by it
         # With python-socketio itself: Flask-SocketIO would make a request context for each event.
         for name in ("subscribe", "unsubscribe", "ingest", "search", "decide"):
             socketio.server.on(name, _acknowledged(getattr(self, f"_{name}")))
