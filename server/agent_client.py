@@ -6,7 +6,10 @@ Written with plain sockets and threads, which are cooperative under eventlet (se
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
+import struct
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +27,7 @@ MAX_CONNECTIONS = 256
 _SURELY_OPEN_S = 0.1  # an agent that is restarted takes longer
 TIMEOUT_S = 75.0  # above the longest deadline that a search or decision may ask for
 
+_INT = struct.Struct("i")
 _answer = msgspec.msgpack.Decoder(Answer).decode
 _batch = msgspec.msgpack.Decoder(FeedBatch).decode
 _led = msgspec.msgpack.Decoder(Led).decode
@@ -102,7 +106,7 @@ class AgentClient:
 
     def leadership(self) -> Iterator[Led]:
         """Who leads, now and at every change; raises AgentUnavailable when the agent goes."""
-        yield from map(_led, _frames(_asked(self._connect(), Request("leadership", {}))))
+        yield from map(_led, _Frames(_asked(self._connect(), Request("leadership", {}))))
 
     def _connection(self) -> socket.socket:
         while self._idle:
@@ -129,10 +133,16 @@ class Feed:
     def __init__(self, sock: socket.socket, after: int, *, whole: bool) -> None:
         """Follow over this connection, which ends with the iteration; raises AgentUnavailable."""
         self._sock = _asked(sock, Request("feed", {"after": after, "whole": whole}))
+        self._frames = _Frames(sock)
 
     def __iter__(self) -> Iterator[FeedBatch]:
         """Every frame; raises AgentUnavailable when the agent goes."""
-        return map(_batch, _frames(self._sock))
+        return map(_batch, self._frames)
+
+    @property
+    def more(self) -> bool:
+        """Whether something has come that the iteration has not given yet."""
+        return self._frames.more
 
     def want(self, *, whole: bool) -> None:
         """Have the frames that are not made yet hold batches, or not."""
@@ -173,12 +183,31 @@ def _asked(sock: socket.socket, request: Request) -> socket.socket:
     return sock
 
 
-def _frames(sock: socket.socket) -> Iterator[bytes | bytearray]:
-    with contextlib.closing(sock):
-        begun = b""
-        while True:
-            try:
-                payload, begun = ipc.receive(sock, begun)
-            except OSError as exc:
-                raise AgentUnavailable(f"the agent's feed ended: {exc}") from exc
-            yield payload
+class _Frames:
+    """Frames that the agent sends for ever."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock, self._begun = sock, b""
+
+    def __iter__(self) -> Iterator[bytes | bytearray]:
+        with contextlib.closing(self._sock):
+            while True:
+                try:
+                    payload, self._begun = ipc.receive(self._sock, self._begun)
+                except OSError as exc:
+                    raise AgentUnavailable(f"the agent's feed ended: {exc}") from exc
+                yield payload
+
+    @property
+    def more(self) -> bool:
+        """Whether more bytes are here already."""
+        return bool(self._begun) or _unread(self._sock) > 0
+
+
+def _unread(sock: socket.socket) -> int:
+    """How many bytes wait to be received."""
+    try:
+        answer = fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(_INT.size))
+    except (OSError, ValueError):  # it is closed, which who reads hears of
+        return 0
+    return int(_INT.unpack(answer)[0])

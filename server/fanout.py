@@ -1,8 +1,9 @@
 """Live delivery to thousands: what is the same for many is made once, and nobody waits for another.
 
-One thread reads what is new for each group (`server.groups`) and sends it to the members; a few
-help who is behind: each reads on from its own cursor, from the ring, else from the log, at its own
-pace. So memory is bounded whatever followers do: a cursor each, and the rest of one frame.
+The feed's thread reads what is new for each group (`server.groups`) and sends it to the members.
+A few others help who is behind: each reads on from its own cursor, from the ring, else from the
+log, at its own pace. So memory is bounded whatever followers do: a cursor each, and the rest of one
+frame.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from server.live import Delivery, Gap, LiveFeed, Place, Reader
 
 log = logging.getLogger(__name__)
 WORKERS = 4  # threads for all who are behind
-IDLE_S = 1.0
 RETRY_S = 0.05
 STALL_CHECK_S = 1.0
 YIELD_S = 0.01  # of work, after which other green threads get their turn
@@ -47,7 +47,7 @@ class Limits:
 
 
 class Fanout:
-    """All groups, one thread that sends what is new, and a few that help who is behind."""
+    """All groups, served in the feed's thread, and who is behind, served in a few of its own."""
 
     def __init__(
         self, feed: LiveFeed, poller: Poller, limits: Limits, metrics: DeliveryMetrics
@@ -55,14 +55,13 @@ class Fanout:
         self._feed, self._poller, self._limits, self._metrics = feed, poller, limits, metrics
         self._groups: dict[tuple[bytes, Form], Group] = {}
         self._lock = threading.Lock()  # of the groups' coming and going
-        self._any = threading.Event()  # whether there are groups
         self._behind: queue.Queue[Follower] = queue.Queue()
         self._later: list[Callable[[], None]] = []
         self._breathed = 0.0
 
     def start(self) -> None:
         """Deliver from now on."""
-        threading.Thread(target=self._run, name="fanout", daemon=True).start()
+        self._feed.deliver_by(self._deliver_new)
         threading.Thread(target=self._retry, name="retries", daemon=True).start()
         for number in range(WORKERS):
             name = f"behind-{number}"
@@ -114,7 +113,6 @@ class Fanout:
             if group is None:
                 reader = Reader(self._feed, asked)
                 group = self._groups[key] = Group(key, reader, self._feed.newest)
-                self._any.set()
             group.followers += 1
             return group
 
@@ -123,8 +121,6 @@ class Fanout:
             group.followers -= 1
             if not group.followers:
                 del self._groups[group.key]
-            if not self._groups:
-                self._any.clear()
 
     def _resettle(self, follower: Follower, home: Home) -> None:
         before, follower.group = follower.group, self._join(home.asked, home.form)
@@ -133,24 +129,16 @@ class Fanout:
 
     # --- live ---
 
-    def _run(self) -> None:
-        seen, longest_s = self._feed.newest, self._limits.max_delay_ms / 1000
-        rested = 0.0  # when the next round may begin
-        while True:
-            self._any.wait()  # while nobody follows, what comes is none of this thread's business
-            if not self._feed.wait(seen, IDLE_S):
-                continue
-            early_s = rested - time.monotonic()
-            if early_s > 0:  # busy: what comes meanwhile shares the next frames
-                time.sleep(early_s)
-            started, seen = time.monotonic(), self._feed.newest
-            self._round(seen, merge=longest_s > 0)
-            ended = time.monotonic()
-            self._metrics.rounds.observe(ended - started)
-            # Resting where nothing waits would only make what comes next late.
-            behind = self._feed.newest > seen
-            rested = ended + min(longest_s, ended - started) if behind else ended
-            time.sleep(0)
+    def _deliver_new(self) -> None:
+        """All that has come is in the ring."""
+        if not self._groups:
+            return
+        started, longest_s = time.monotonic(), self._limits.max_delay_ms / 1000
+        self._round(self._feed.newest, merge=longest_s > 0)
+        took = time.monotonic() - started
+        self._metrics.rounds.observe(took)
+        if self._feed.more:  # busy: what comes meanwhile shares the next frames
+            time.sleep(min(longest_s, took))
 
     def _round(self, until: int, *, merge: bool) -> None:
         self._breathed = time.monotonic()
