@@ -57,6 +57,7 @@ class Fanout:
         self._lock = threading.Lock()  # of the groups' coming and going
         self._behind: queue.Queue[Follower] = queue.Queue()
         self._later: list[Callable[[], None]] = []
+        self._asked = threading.Event()  # whether some are to be called
         self._breathed = 0.0
 
     def start(self) -> None:
@@ -103,6 +104,7 @@ class Fanout:
     def later(self, call: Callable[[], None]) -> None:
         """Call in a moment, for links that cannot tell when they are free."""
         self._later.append(call)
+        self._asked.set()
 
     # --- groups ---
 
@@ -171,10 +173,12 @@ class Fanout:
     def _retry(self) -> None:
         checked = 0.0
         while True:
-            time.sleep(RETRY_S)
-            due, self._later = self._later, []
-            for call in due:
-                call()
+            if self._asked.wait(STALL_CHECK_S):
+                time.sleep(RETRY_S)
+                self._asked.clear()
+                due, self._later = self._later, []
+                for call in due:
+                    call()
             if time.monotonic() - checked > STALL_CHECK_S:
                 checked = time.monotonic()
                 for connection in self._poller.stalled(self._limits.stall_s):

@@ -26,6 +26,7 @@ from server.takeover import CARRIER, Carrier, carrying
 
 MODES = ("eventlet", "threading", "gevent")
 READ_BYTES = 32 * 1024  # of a connection at once
+ASKED_S = 0.1  # how late a signal to end is noticed
 DRAIN_S = 5.0  # of the supervisor's 8
 MAX_CONNECTIONS = 20_000  # eventlet's own default of 1,024 would starve subscribers
 READABLE, WRITABLE, HUNG_UP = EPOLLIN, EPOLLOUT, EPOLLRDHUP
@@ -152,7 +153,7 @@ def serve(
 
     def drain() -> None:
         while not asked:
-            time.sleep(0.05)
+            time.sleep(ASKED_S)
         deadline = time.monotonic() + DRAIN_S
         while busy() and time.monotonic() < deadline:
             time.sleep(0.02)
