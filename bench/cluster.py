@@ -1,10 +1,12 @@
 """Ingest of a cluster: the leader's log over three engines and two followers, on this machine.
 
     python -m bench.cluster [--seconds 5] [--batch 1000] [--group 8] [--followers 2] [--json]
-    python -m bench.cluster --nodes [--items 500000] [--connections 4] [--json]
+    python -m bench.cluster --nodes [--items 500000] [--connections 4,8,16] [--json]
 
 With `--nodes` three whole nodes run, and bodies of 1,000 items are posted to the leader over HTTP:
-everything is in there, and the engine's own rate is measured in the same run.
+everything is in there. Beside it what the engine alone takes in the same run: the same bodies as
+they are, as many under way as there are connections, each with its expected last sequence; and the
+messages that the log makes of them (compressed, with their columns), one at a time.
 
 Without, prints items a second that a majority has stored with fsync and the leader has applied, and
 how much later the followers have them; beside it the rate at which the engine alone takes the same
@@ -27,6 +29,7 @@ from typing import Any
 
 import psutil
 from nats.aio.client import Client
+from nats.js.api import Header
 
 from bench import corpus
 from bench.ingest import FILL_BATCHES
@@ -120,28 +123,40 @@ def _groups(bodies: Sequence[Draft], group: int) -> list[Sequence[Draft]]:
     return [bodies[at : at + group] for at in range(0, len(bodies), group)]
 
 
-def measure_nodes(folder: Path, count: int, connections: int, seconds: float) -> dict[str, float]:
+def measure_nodes(
+    folder: Path, count: int, connections: Sequence[int], seconds: float
+) -> dict[str, Any]:
     """Rates of three whole nodes and of the engine alone, in items a second."""
     lines = corpus.lines(count)
     bodies = [b"\n".join(lines[at : at + 1000]) for at in range(0, count, 1000)]
     requests = [request(body, "application/x-ndjson") for body in bodies]
+    rows: dict[str, dict[str, float]] = {}
     with cluster(folder / "nodes") as three:
-        leader = three.leader()
-        port = three[leader].port
+        port = three[three.leader()].port
         # What is compiled or loaded once; and its rings and caches are filled.
-        send(port, requests[:FILL_BATCHES], connections)
-        before = _cpu_s(three)
-        sent = send(port, requests, connections)
-        newest = three[leader].client.newest().rpartition(":")[2]
-        acknowledged = time.perf_counter()
-        for n in range(3):
-            three.has(n, int(newest))
-        after_s, cpu_s = time.perf_counter() - acknowledged, _cpu_s(three) - before
-    alone = asyncio.run(_engine_alone(folder / "engines", seconds))
+        send(port, requests[:FILL_BATCHES], min(connections))
+        for number in connections:
+            rows[f"over_{number}"] = _posted(three, requests, count, number)
+    alone, messages = asyncio.run(_engine_alone(folder / "engines", bodies, connections, seconds))
+    for number, row in zip(connections, rows.values(), strict=True):
+        row["engine_items_per_s"] = alone[number]
+        row["ratio"] = row["items_per_s"] / alone[number]
+    return {**rows, "engine_messages_items_per_s": messages}
+
+
+def _posted(
+    three: Cluster, requests: Sequence[bytes], count: int, connections: int
+) -> dict[str, float]:
+    """One run; CPU is counted until all nodes have everything."""
+    leader, before = three.leader(), _cpu_s(three)
+    sent = send(three[leader].port, requests, connections)
+    newest = three[leader].client.newest().rpartition(":")[2]
+    acknowledged = time.perf_counter()
+    for n in range(3):
+        three.has(n, int(newest))
+    after_s, cpu_s = time.perf_counter() - acknowledged, _cpu_s(three) - before
     return {
         "items_per_s": count / sent.seconds,
-        "engine_items_per_s": alone,
-        "ratio": count / sent.seconds / alone,
         "followers_after_s": after_s,
         "cpu_us_per_item": cpu_s / count * 1e6,
     }
@@ -153,21 +168,46 @@ def _cpu_s(three: Cluster) -> float:
     return sum(each.user + each.system for each in times)
 
 
-async def _engine_alone(folder: Path, seconds: float) -> float:
+async def _engine_alone(
+    folder: Path, bodies: Sequence[bytes], connections: Sequence[int], seconds: float
+) -> tuple[dict[int, float], float]:
+    """Items a second as bodies, by how many are under way; and as the log's messages."""
     peers = [Address("127.0.0.1", free_port()) for _ in range(3)]
     engines = [Engine(folder / str(n), own, peers) for n, own in enumerate(peers)]
     for engine in engines:
         engine.start()
     try:
         client = await connect(peers, SECRET, tls=None)
+        alone = {}
+        for number in connections:
+            await _opened(client)
+            alone[number] = await _under_way(client, bodies, number, seconds)
         stream = await _opened(client)
         groups = itertools.cycle(_groups(drafts(1000), 1))
-        rate = await asyncio.to_thread(_engine, stream, groups, seconds)
+        messages = await asyncio.to_thread(_engine, stream, groups, seconds)
         await client.close()
     finally:
         for engine in engines:
             engine.stop()
-    return rate
+    return alone, messages
+
+
+async def _under_way(client: Client, bodies: Sequence[bytes], number: int, seconds: float) -> float:
+    """Items a second of bodies of 1,000, `number` of them waiting for the engine's answer."""
+    js, each, expected = client.jetstream(timeout=10), itertools.cycle(bodies), itertools.count()
+    end = time.perf_counter() + seconds
+
+    async def publish() -> int:
+        published = 0
+        while time.perf_counter() < end:
+            headers = {Header.EXPECTED_LAST_SEQUENCE: str(next(expected))}
+            await js.publish("bench", next(each), headers=headers)
+            published += 1
+        return published
+
+    begun = time.perf_counter()
+    published = sum(await asyncio.gather(*[publish() for _ in range(number)]))
+    return 1000 * published / (time.perf_counter() - begun)
 
 
 async def _opened(client: Client) -> JetStream:
@@ -232,24 +272,38 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--nodes", action="store_true", help="three whole nodes, over HTTP")
     parser.add_argument("--items", type=int, default=500_000)
-    parser.add_argument("--connections", type=int, default=4)
+    parser.add_argument("--connections", default="4,8,16")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if args.nodes:
-            found = measure_nodes(Path(folder), args.items, args.connections, args.seconds)
+            connections = [int(number) for number in args.connections.split(",")]
+            found = measure_nodes(Path(folder), args.items, connections, args.seconds)
         else:
             found = asyncio.run(
                 measure(Path(folder), args.seconds, args.batch, args.group, args.followers)
             )
     if args.json:
         print(json.dumps(found))
-        return
-    print(f"log      {found['items_per_s']:>12,.0f} items/s, applied on the leader")
-    print(f"engine   {found['engine_items_per_s']:>12,.0f} items/s, the same messages alone")
-    print(f"ratio    {found['ratio']:>12.2f}")
-    print(f"followers had all {found['followers_after_s'] * 1000:.0f} ms later")
-    if args.nodes:
-        print(f"CPU      {found['cpu_us_per_item']:>12.1f} us an item, all processes of all nodes")
+    elif args.nodes:
+        _show_nodes(found)
+    else:
+        print(f"log      {found['items_per_s']:>12,.0f} items/s, applied on the leader")
+        print(f"engine   {found['engine_items_per_s']:>12,.0f} items/s, the same messages alone")
+        print(f"ratio    {found['ratio']:>12.2f}")
+        print(f"followers had all {found['followers_after_s'] * 1000:.0f} ms later")
+
+
+def _show_nodes(found: dict[str, Any]) -> None:
+    for name, row in found.items():
+        if isinstance(row, dict):
+            print(
+                f"{name:8} {row['items_per_s']:>9,.0f} items/s   {row['cpu_us_per_item']:5.1f} us"
+                f" CPU an item, all processes   engine alone {row['engine_items_per_s']:>9,.0f},"
+                f" ratio {row['ratio']:.2f}   followers had all"
+                f" {row['followers_after_s'] * 1000:.0f} ms later"
+            )
+    messages = found["engine_messages_items_per_s"]
+    print(f"engine   {messages:>9,.0f} items/s, as the log's messages, one at a time")
 
 
 if __name__ == "__main__":
