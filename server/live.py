@@ -31,7 +31,7 @@ from server.agent_client import AgentClient, AgentUnavailable, Feed
 from server.ipc import FeedBatch
 
 log = logging.getLogger(__name__)
-RING_BYTES = 32 << 20
+RING_BYTES = 16 << 20
 RECONNECT_S = 0.2
 AT_ONCE_BYTES = 1 << 20  # of items that are taken before anybody is told of them
 PIECE_ITEMS = 1000  # read at once for one subscriber
