@@ -12,6 +12,7 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -56,7 +57,7 @@ class Fanout:
         self._groups: dict[tuple[bytes, Form], Group] = {}
         self._lock = threading.Lock()  # of the groups' coming and going
         self._behind: queue.Queue[Follower] = queue.Queue()
-        self._later: list[Callable[[], None]] = []
+        self._later: deque[Callable[[], None]] = deque()
         self._asked = threading.Event()  # whether some are to be called
         self._breathed = 0.0
 
@@ -176,9 +177,8 @@ class Fanout:
             if self._asked.wait(STALL_CHECK_S):
                 time.sleep(RETRY_S)
                 self._asked.clear()
-                due, self._later = self._later, []
-                for call in due:
-                    call()
+                for _ in range(len(self._later)):
+                    self._later.popleft()()
             if time.monotonic() - checked > STALL_CHECK_S:
                 checked = time.monotonic()
                 for connection in self._poller.stalled(self._limits.stall_s):

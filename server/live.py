@@ -92,7 +92,7 @@ class LiveFeed:
     def deliver_by(self, deliver: Callable[[], None]) -> None:
         """Call `deliver` in the feed's own thread once all that has come is here, each time.
 
-        A thread of its own would have to be woken, which takes a third of a millisecond.
+        A thread of its own would have to be woken, which takes a tenth of a millisecond and more.
         """
         self._deliver = deliver
 
