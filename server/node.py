@@ -22,11 +22,13 @@ ONE_THREAD = {
 }
 # At ten million items an arena for each of the agent's threads kept 160 MB that nobody used, and a
 # threshold that grows with the largest block freed another 70. Told one of them, malloc would give
-# back all but 128 KiB at each turn: fresh pages for what comes next were 0.5 µs an item.
+# back all but 128 KiB at each turn: fresh pages for what comes next were 0.5 µs an item. Pages of
+# 2 MiB, where the kernel has them, leave a tenth of the faults and take no more memory in the end.
 LEAN = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 ROOT = Path(__file__).resolve().parents[1]
 
