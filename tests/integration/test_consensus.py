@@ -59,12 +59,13 @@ def get(node: NodeProcess, path: str) -> Json:
 
 
 def play(node: NodeProcess, symbol: str, count: int) -> list[Json]:
-    """Decide, let time go on, decide again."""
+    """Decide, let time go on until the decision before has an outcome, decide again."""
     node.client.ingest(trades(symbol, 0, 300))
     made = []
     for number in range(count):
         made.append(post(node, DECIDE, {"symbols": [symbol]}))
         node.client.ingest(trades(symbol, 300 + 10 * number, 10, seed=number))
+        wait_for(lambda due=number: judged(node) >= due, "the outcome of the decision before")
     return made
 
 
