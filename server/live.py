@@ -76,7 +76,6 @@ class LiveFeed:
         self._lock = runtime.real_lock()  # of the ring, over nothing that could wait
         self._changed = threading.Condition()  # also guards the standing queries
         self._listeners: list[Callable[[Batch], None]] = []
-        self._for_all: list[Batch] = []  # the listeners have not heard of yet
         self._deliver: Callable[[], None] = _nobody
         self._standing = StandingSet()
         self._compiler = StandingCompiler(self._standing, self._changed, offload)
@@ -194,16 +193,13 @@ class LiveFeed:
                 else:
                     self._ring.skip(batch.last_offset)
         if frame.text and frame.for_all:
-            self._for_all.append(batch)
+            for listener in self._listeners:
+                listener(batch)
 
     def _arrived(self) -> None:
         with self._changed:
             self._changed.notify_all()
         self._deliver()
-        batches, self._for_all = self._for_all, []
-        for batch in batches:
-            for listener in self._listeners:
-                listener(batch)
         self._settle()
 
     def _matches(self, batch: Batch) -> Matches:

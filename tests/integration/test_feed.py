@@ -148,7 +148,10 @@ def test_batches_come_only_while_somebody_attends(agent: Agent, tmp_path: Path) 
     wait_for(comes, "batches")
     first = heard[0].first_offset
     add()
-    assert heard == [b for b in agent.batches if b.first_offset >= first], "from then on, all"
+    wait_for(
+        lambda: heard == [b for b in agent.batches if b.first_offset >= first],
+        "all from then on: the feed's offset is known a moment before",
+    )
     assert [entry.batch for entry in feed.after(first - 1) or ()] == heard
     del attending
 
