@@ -143,10 +143,7 @@ class Session:
             self._receive(data)
             return
         for text in texts:
-            if len(text) > self._limit:
-                self._refuse(CloseReason.MESSAGE_TOO_BIG)
-            else:
-                self._message(text)
+            self._frame(Opcode.TEXT, text, True)
 
     def _receive(self, data: bytes) -> None:
         if self._frames is None:
