@@ -5,15 +5,16 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import accumulate, groupby
+from io import BytesIO
+from itertools import groupby
+from operator import itemgetter
 
 from context.block import line_ends
 from context.items import OPENING, Batch, encode_item
 
 _HEAD_BYTES = 80  # about as much stands before each line
-_BETWEEN = b"\n" + OPENING
 _FEW = 8  # of so many lines at most one: looked up each, instead of taking all apart
+_body = itemgetter(slice(len(OPENING), -1))  # of a line with its newline
 _LAST_DIGITS = [b"%03d" % n for n in range(1000)]
 
 
@@ -25,28 +26,33 @@ class Run:
     ingested_at: float  # unix seconds
     offsets: Sequence[int]
     bodies: Sequence[bytes]  # (items,) each line without its `OPENING`
+    nbytes: int  # of all bodies
 
     @classmethod
     def of(cls, epoch: str, batch: Batch, chosen: Sequence[int] | None = None) -> Run:
         """The batch's chosen lines; all without."""
         first, at = batch.first_offset, batch.ingested_at
         if chosen is None:
-            return cls(epoch, at, range(first, first + batch.count), _bodies(batch.text))
+            nbytes = len(batch.text) - batch.count * (len(OPENING) + 1)
+            offsets = range(first, first + batch.count)
+            return cls(epoch, at, offsets, _bodies(batch.text), nbytes)
         bodies = _some_bodies(batch.text, chosen) if len(chosen) else ()
-        return cls(epoch, at, [first + i for i in chosen], bodies)
+        return cls.made(epoch, at, [first + i for i in chosen], bodies)
+
+    @classmethod
+    def made(
+        cls, epoch: str, ingested_at: float, offsets: Sequence[int], bodies: Sequence[bytes]
+    ) -> Run:
+        """The run of these bodies."""
+        return cls(epoch, ingested_at, offsets, bodies, sum(map(len, bodies)))
 
     def __len__(self) -> int:
         return len(self.offsets)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the lines."""
-        return sum(map(len, self.bodies))
-
     def part(self, first: int, last: int) -> Run:
         """Its items first..last-1."""
         some = slice(first, last)
-        return Run(self.epoch, self.ingested_at, self.offsets[some], self.bodies[some])
+        return Run.made(self.epoch, self.ingested_at, self.offsets[some], self.bodies[some])
 
     def after(self, offset: int) -> Run:
         """Its items behind an offset."""
@@ -82,14 +88,15 @@ class Run:
             cells[width - 1 :: width] = self.bodies[at : at + count]
             if not at:
                 cells[0] = head + leading
-            parts += cells
+            parts = parts + cells if at else cells
             at += count
-        return b"".join((*parts, behind)) if parts else b""
+        parts.append(behind if parts else b"")
+        return b"".join(parts)
 
 
 def _bodies(text: bytes) -> list[bytes]:
-    """All lines, each without its opening. The long separator is found quicker than a newline."""
-    return text[len(OPENING) : -1].split(_BETWEEN)
+    """All lines, each without its opening. Reading lines is five times as quick as splitting."""
+    return list(map(_body, BytesIO(text)))
 
 
 def _some_bodies(text: bytes, chosen: Sequence[int]) -> list[bytes]:
@@ -127,7 +134,7 @@ def runs_of(epoch: str, found: Iterable[tuple[int, float, bytes]]) -> list[Run]:
     runs = []
     for at, group in groupby(found, key=lambda each: each[1]):
         offsets, _, bodies = zip(*group, strict=True)
-        runs.append(Run(epoch, at, offsets, bodies))
+        runs.append(Run.made(epoch, at, offsets, bodies))
     return runs
 
 
@@ -136,23 +143,27 @@ def pieces(runs: Iterable[Run], size: int) -> Iterator[list[Run]]:
     piece: list[Run] = []
     room = size
     for run in runs:
-        ends = [0, *accumulate(map(len, run.bodies))]
-        at, count = 0, len(run)
-        while at < count:
-            most = room + ends[at] + _HEAD_BYTES * at
-            fits = bisect_right(range(at, count), most, key=partial(_behind, ends))
-            fits = fits if fits or piece else 1
-            if fits:
-                piece.append(run.part(at, at + fits) if fits < count else run)
-                room -= ends[at + fits] - ends[at] + _HEAD_BYTES * fits
-                at += fits
-            if at < count:
+        for part in _parts(run, size):
+            if piece and _size(part) > room:
                 yield piece
                 piece, room = [], size
+            piece.append(part)
+            room -= _size(part)
     if piece:
         yield piece
 
 
-def _behind(ends: Sequence[int], i: int) -> int:
-    """Bytes up to the end of item i."""
-    return ends[i + 1] + _HEAD_BYTES * (i + 1)
+def _parts(run: Run, size: int) -> Iterator[Run]:
+    """The run as it is where it is small enough, else in parts of about as many items each."""
+    count, over = len(run), -(-_size(run) // size)
+    if over <= 1 or count <= 1:
+        yield run
+        return
+    step = -(-count // over)
+    for at in range(0, count, step):
+        yield from _parts(run.part(at, at + step), size)
+
+
+def _size(run: Run) -> int:
+    """About as many bytes as it is written in."""
+    return run.nbytes + _HEAD_BYTES * len(run)

@@ -28,7 +28,7 @@ class Log:
             return None, offset
         last = until if merge else offset + 1
         offsets = range(offset + 1, last + 1)
-        return Delivery([Run("e", 1.0, offsets, [b"}"] * len(offsets))], last), last
+        return Delivery([Run.made("e", 1.0, offsets, [b"}"] * len(offsets))], last), last
 
 
 class Offsets:

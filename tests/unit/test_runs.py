@@ -67,5 +67,5 @@ def test_pieces_hold_all_in_order_and_are_small(batches: list[list[bytes]], size
     for items in sent:
         assert items
         assert len(items) == 1 or sum(len(item) for _, item in items) <= size
-    for items, following in pairwise(sent):  # none could have held another one
-        assert sum(len(item) + 40 for _, item in [*items, following[0]]) > size
+    for items, following in pairwise(sent):  # no two could have been one
+        assert sum(len(item) + 40 for _, item in [*items, *following]) > size
