@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,21 +34,26 @@ class Form(Protocol):
     def gap(self, gap: Gap) -> Any:
         """A frame that tells of a gap."""
 
-    def joined(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+    def joined(self, frames: Iterable[Frame]) -> Iterable[Frame]:
         """Runs of frames that go out in one write, so that one call of the kernel carries many."""
 
 
-def joined(frames: Sequence[Frame]) -> list[Frame]:
+def joined(frames: Iterable[Frame]) -> Iterator[Frame]:
     """Frames of bytes in runs of a bounded size."""
-    runs: list[list[Frame]] = []
+    run: list[Frame] = []
     size = 0
     for each in frames:
-        if not runs or size + len(each.data) > FRAME_BYTES:
-            runs.append([])
-            size = 0
-        runs[-1].append(each)
+        if run and size + len(each.data) > FRAME_BYTES:
+            yield _one(run)
+            run, size = [], 0
+        run.append(each)
         size += len(each.data)
-    return [Frame(b"".join([each.data for each in run]), run[-1].reaches, len(run)) for run in runs]
+    if run:
+        yield _one(run)
+
+
+def _one(run: Sequence[Frame]) -> Frame:
+    return Frame(b"".join([each.data for each in run]), run[-1].reaches, len(run))
 
 
 def told(gap: Gap) -> dict[str, str]:
@@ -76,7 +81,7 @@ class EventStream:
             msgspec.json.encode(told(gap)),
         )
 
-    def joined(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+    def joined(self, frames: Iterable[Frame]) -> Iterable[Frame]:
         """Runs of events."""
         return joined(frames)
 
@@ -101,7 +106,7 @@ class SocketIo:
         event = ["gap", {"subscription": self.subscription, **told(gap)}]
         return frame(b"42" + msgspec.json.encode(event))
 
-    def joined(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+    def joined(self, frames: Iterable[Frame]) -> Iterable[Frame]:
         """Runs of WebSocket frames: each is a message of its own all the same."""
         return joined(frames)
 
@@ -128,6 +133,6 @@ class Emitted:
         """A `gap` event."""
         return "gap", {"subscription": self.subscription, **told(gap)}
 
-    def joined(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+    def joined(self, frames: Iterable[Frame]) -> Iterable[Frame]:
         """Each by itself: python-socketio writes them."""
         return frames

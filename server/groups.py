@@ -12,7 +12,7 @@ Invariants, which give every follower every item of its wish once and in order:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from context.request import LiveRequest
@@ -21,7 +21,9 @@ from server import runtime
 from server.burst import Link, to_all
 from server.connections import PARTLY
 from server.forms import FRAME_BYTES, Form, Frame
-from server.live import Gap, Place, Reader
+from server.live import Delivery, Gap, Place, Reader
+
+_Found = tuple[Delivery | Gap, int]  # and the offset that it reaches
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,6 @@ class Group:
         self.key, self.reader, self.offset = key, reader, offset
         self.form = key[1]
         self.followers = 0  # members or not
-        self._reached = offset  # what was read; `offset` is what was sent
         self._members: dict[Follower, None] = {}
         self._known: _Members | None = None  # made of these, until somebody comes or goes
         self._parked: list[Follower] = []
@@ -115,14 +116,16 @@ class Group:
         """Send what is new to the members; returns who has left, and who may try to come in."""
         done = Advance([], [])
         while self._awaited(until):
-            frames, reached = self._new(until, merge=merge)
-            if reached == self._reached:
+            found, reached = self._new(until, merge=merge)
+            if reached == self.offset:
                 break
-            for frame in self.form.joined(frames):
+            for frame in self.form.joined(self._frames(found)):
                 self._send(frame, done, breathe)
-            self._reached = reached
-            with self._lock:
-                self.offset = reached
+                if not self._members:  # nobody is left for whom the rest could be made
+                    break
+            else:
+                with self._lock:
+                    self.offset = reached
         with self._lock:
             done.arriving, self._parked = self._parked, []
         return done
@@ -131,25 +134,31 @@ class Group:
         """Whether there are members; without any it is at `until` at once, never back."""
         with self._lock:
             if not self._members:
-                self.offset = self._reached = max(self._reached, until)
+                self.offset = max(self.offset, until)
             return bool(self._members)
 
-    def _new(self, until: int, *, merge: bool) -> tuple[list[Frame], int]:
-        """Frames of what is there already, as much as one write may hold, and how far they go."""
-        frames: list[Frame] = []
-        size, reached = 0, self._reached
+    def _new(self, until: int, *, merge: bool) -> tuple[list[_Found], int]:
+        """What is there already, about as much as one write may hold, and how far it goes."""
+        new: list[_Found] = []
+        size, reached = 0, self.offset
         while size < FRAME_BYTES:
             found, at = self.reader.after(reached, until, merge=merge)
             if found is None:
                 break
+            new.append((found, at))
             reached = at
             if isinstance(found, Gap):
-                frames.append(Frame(self.form.gap(found), at))
                 break
+            size += sum(run.nbytes for run in found.runs)
+        return new, reached
+
+    def _frames(self, new: Sequence[_Found]) -> Iterator[Frame]:
+        for found, at in new:
+            if isinstance(found, Gap):
+                yield Frame(self.form.gap(found), at)
+                continue
             for piece in pieces(found.runs, FRAME_BYTES):
-                frames.append(Frame(self.form.items(piece, 0), piece[-1].offsets[-1]))
-                size += sum(run.nbytes for run in piece)
-        return frames, reached
+                yield Frame(self.form.items(piece, 0), piece[-1].offsets[-1])
 
     def _send(self, frame: Frame, done: Advance, breathe: Callable[[], None]) -> None:
         with self._lock:

@@ -14,7 +14,7 @@ FORMS = st.sampled_from([EventStream("e"), SocketIo("e", "s1")])
 @given(SIZES, FORMS)
 def test_joined_frames_are_the_same_bytes(sizes: list[int], form: Form) -> None:
     frames = [Frame(bytes([i]) * size, i) for i, size in enumerate(sizes)]
-    runs = form.joined(frames)
+    runs = list(form.joined(frames))
     assert b"".join(run.data for run in runs) == b"".join(frame.data for frame in frames)
     assert sum(run.count for run in runs) == len(frames)
     at = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hypothesis import given
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from context.runs import Run
 from server.connections import REFUSED, TAKEN
-from server.forms import Frame
+from server.forms import FRAME_BYTES, Frame
 from server.groups import Follower, Group
 from server.live import Delivery, Place
 
@@ -18,9 +18,10 @@ from server.live import Delivery, Place
 class Log:
     """Items up to `newest`, for a group and for who reads by itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, body: bytes = b"}") -> None:
         self.newest = 9
         self.reads = 0
+        self._body = body
 
     def after(self, offset: int, until: int, *, merge: bool = True) -> tuple[Any, int]:
         self.reads += 1
@@ -28,19 +29,23 @@ class Log:
             return None, offset
         last = until if merge else offset + 1
         offsets = range(offset + 1, last + 1)
-        return Delivery([Run.made("e", 1.0, offsets, [b"}"] * len(offsets))], last), last
+        return Delivery([Run.made("e", 1.0, offsets, [self._body] * len(offsets))], last), last
 
 
 class Offsets:
     """A form whose frames are the offsets that they tell of."""
 
+    def __init__(self) -> None:
+        self.made = 0
+
     def items(self, runs: Sequence[Run], folded: int) -> list[int]:
+        self.made += 1
         return [offset for run in runs for offset in run.offsets]
 
     def gap(self, gap: Any) -> Any:
         raise AssertionError(gap)
 
-    def joined(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+    def joined(self, frames: Iterable[Frame]) -> Iterable[Frame]:
         return frames
 
 
@@ -118,3 +123,20 @@ def test_every_item_comes_once(steps: list[str]) -> None:
             behind = [each for each in behind if not each.step(log)]
     for each in here:
         assert each.got == list(range(each.begin + 1, log.newest + 1))
+
+
+def test_frames_are_made_only_while_somebody_takes_them() -> None:
+    log, form = Log(b"x" * FRAME_BYTES), Offsets()
+    group = Group((b"", form), log, log.newest)  # type: ignore[arg-type]
+    subscriber = Subscriber(group, log.newest)
+    assert subscriber.step(log)
+    log.newest += 3
+    subscriber.busy = True
+    done = group.advance(log.newest, merge=True, breathe=lambda: None)
+    assert done.left == [subscriber.follower]
+    assert form.made == 1
+    assert group.offset == log.newest
+    subscriber.busy = False
+    assert not subscriber.step(log)
+    assert subscriber.step(log)
+    assert subscriber.got == [10, 11, 12]
