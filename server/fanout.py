@@ -132,16 +132,18 @@ class Fanout:
 
     # --- live ---
 
-    def _deliver_new(self) -> None:
-        """All that has come is in the ring."""
+    def _deliver_new(self, nbytes: int) -> None:
+        """All that has come is in the ring, so many bytes of items."""
         if not self._groups:
             return
         started, longest_s = time.monotonic(), self._limits.max_delay_ms / 1000
         self._round(self._feed.newest, merge=longest_s > 0)
         took = time.monotonic() - started
         self._metrics.rounds.observe(took)
-        if self._feed.more:  # busy: what comes meanwhile shares the next frames
-            time.sleep(min(longest_s, took))
+        if (
+            self._feed.more
+        ):  # busy: what comes meanwhile shares the next frames, unless they are full
+            time.sleep(min(longest_s, took) if nbytes < FRAME_BYTES else 0)
 
     def _round(self, until: int, *, merge: bool) -> None:
         self._breathed = time.monotonic()

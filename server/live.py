@@ -76,7 +76,7 @@ class LiveFeed:
         self._lock = runtime.real_lock()  # of the ring, over nothing that could wait
         self._changed = threading.Condition()  # also guards the standing queries
         self._listeners: list[Callable[[Batch], None]] = []
-        self._deliver: Callable[[], None] = _nobody
+        self._deliver: Callable[[int], None] = _nobody
         self._standing = StandingSet()
         self._compiler = StandingCompiler(self._standing, self._changed, offload)
         self._left: deque[int] = deque()  # standing queries nobody waits for any more
@@ -88,9 +88,10 @@ class LiveFeed:
         """
         self._listeners.append(listener)
 
-    def deliver_by(self, deliver: Callable[[], None]) -> None:
+    def deliver_by(self, deliver: Callable[[int], None]) -> None:
         """Call `deliver` in the feed's own thread once all that has come is here, each time.
 
+        It is told how many bytes of items that is.
         A thread of its own would have to be woken, which takes a tenth of a millisecond and more.
         """
         self._deliver = deliver
@@ -161,11 +162,11 @@ class LiveFeed:
                     self._take(frame)
                     taken += len(frame.text)
                     if taken >= AT_ONCE_BYTES or not source.more:
+                        self._arrived(taken)
                         taken = 0
-                        self._arrived()
             except AgentUnavailable as exc:
                 log.warning("waiting for the agent", extra={"reason": str(exc)})
-                self._arrived()
+                self._arrived(0)
                 with self._changed:
                     self._changed.wait(RECONNECT_S)
 
@@ -196,10 +197,10 @@ class LiveFeed:
             for listener in self._listeners:
                 listener(batch)
 
-    def _arrived(self) -> None:
+    def _arrived(self, nbytes: int) -> None:
         with self._changed:
             self._changed.notify_all()
-        self._deliver()
+        self._deliver(nbytes)
         self._settle()
 
     def _matches(self, batch: Batch) -> Matches:
@@ -208,7 +209,7 @@ class LiveFeed:
         return self._standing.match(batch.text, line_ends(batch.text))
 
 
-def _nobody() -> None:
+def _nobody(nbytes: int) -> None:
     """Nobody is delivered to."""
 
 
