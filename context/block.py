@@ -67,13 +67,14 @@ class Block:
     never needs them.
     """
 
-    __slots__ = ("_columns", "_make", "bounds", "text")
+    __slots__ = ("_columns", "_make", "bounds", "nbytes", "text")
 
     def __init__(
         self, bounds: Bounds, text: bytes, columns: Columns | Callable[[], Columns]
     ) -> None:
         """`text` holds the lines, each ended by a newline."""
         self.bounds, self.text = bounds, text
+        self.nbytes = len(text) + 24 * bounds.count  # memory taken by text and columns
         self._columns = columns if isinstance(columns, Columns) else None
         self._make = columns if not isinstance(columns, Columns) else None
 
@@ -159,11 +160,6 @@ class Block:
     def count(self) -> int:
         """Number of items."""
         return self.bounds.count
-
-    @property
-    def nbytes(self) -> int:
-        """Memory taken by text and columns."""
-        return len(self.text) + 24 * self.count
 
     def start(self, i: int) -> int:
         """Where line i begins in the text."""

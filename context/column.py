@@ -70,13 +70,13 @@ class Column:
 
 def names_kept(names: Collection[str]) -> frozenset[str] | None:
     """Names for `Bounds`, None where there are too many."""
-    return _shared(frozenset(map(sys.intern, names))) if len(names) <= MAX_NAMES else None
+    return _shared(frozenset(names)) if len(names) <= MAX_NAMES else None
 
 
 @lru_cache(256)
 def _shared(names: frozenset[str]) -> frozenset[str]:
-    """One object for equal sets: thousands of blocks name the same symbols."""
-    return names
+    """One object for equal sets, one for equal names: thousands of blocks name the same symbols."""
+    return frozenset(map(sys.intern, names))
 
 
 def _numbered(texts: Iterable[str]) -> dict[str, int]:
