@@ -140,9 +140,8 @@ class Fanout:
         self._round(self._feed.newest, merge=longest_s > 0)
         took = time.monotonic() - started
         self._metrics.rounds.observe(took)
-        if (
-            self._feed.more
-        ):  # busy: what comes meanwhile shares the next frames, unless they are full
+        if self._feed.more:
+            # Busy: what comes meanwhile shares the next frames, unless these were full already.
             time.sleep(min(longest_s, took) if nbytes < FRAME_BYTES else 0)
 
     def _round(self, until: int, *, merge: bool) -> None:
