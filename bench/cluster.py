@@ -1,7 +1,7 @@
 """Ingest of a cluster: the leader's log over three engines and two followers, on this machine.
 
     python -m bench.cluster [--seconds 5] [--batch 1000] [--group 8] [--followers 2] [--json]
-    python -m bench.cluster --nodes [--items 500000] [--connections 4,8,16] [--json]
+    python -m bench.cluster --nodes [--items 500000] [--connections 8,16,32] [--json]
 
 With `--nodes` three whole nodes run, and bodies of 1,000 items are posted to the leader over HTTP:
 everything is in there. Beside it what the engine alone takes in the same run: the same bodies as
@@ -24,6 +24,7 @@ import json
 import tempfile
 import time
 from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,20 @@ class Follower:
         await self.replication.close()
 
 
+@contextmanager
+def _engines(folder: Path) -> Iterator[tuple[list[Engine], list[Address]]]:
+    """Three engines that are peers, and where they listen."""
+    peers = [Address("127.0.0.1", free_port()) for _ in range(3)]
+    engines = [Engine(folder / str(n), own, peers) for n, own in enumerate(peers)]
+    for engine in engines:
+        engine.start()
+    try:
+        yield engines, peers
+    finally:
+        for engine in engines:
+            engine.stop()
+
+
 def drafts(batch: int) -> list[Draft]:
     """Bodies of the mixed corpus, again and again from the beginning."""
     lines = iter(corpus.lines(batch * 200))
@@ -89,11 +104,7 @@ async def measure(
     folder: Path, seconds: float, batch: int, group: int, followers: int
 ) -> dict[str, float]:
     """Rates of the log and of the engine alone, in items a second."""
-    peers = [Address("127.0.0.1", free_port()) for _ in range(3)]
-    engines = [Engine(folder / str(n), own, peers) for n, own in enumerate(peers)]
-    for engine in engines:
-        engine.start()
-    try:
+    with _engines(folder) as (engines, _):
         joined = await asyncio.gather(
             *(join(settings_of(e, e.folder), 1) for e in engines[: followers + 1])
         )
@@ -108,9 +119,6 @@ async def measure(
         engine_rate = await asyncio.to_thread(_engine, stream, groups, seconds)
         for node in nodes:
             await node.stop()
-    finally:
-        for engine in engines:
-            engine.stop()
     return {
         "items_per_s": log_rate,
         "engine_items_per_s": engine_rate,
@@ -172,11 +180,7 @@ async def _engine_alone(
     folder: Path, bodies: Sequence[bytes], connections: Sequence[int], seconds: float
 ) -> tuple[dict[int, float], float]:
     """Items a second as bodies, by how many are under way; and as the log's messages."""
-    peers = [Address("127.0.0.1", free_port()) for _ in range(3)]
-    engines = [Engine(folder / str(n), own, peers) for n, own in enumerate(peers)]
-    for engine in engines:
-        engine.start()
-    try:
+    with _engines(folder) as (_, peers):
         client = await connect(peers, SECRET, tls=None)
         alone = {}
         for number in connections:
@@ -186,9 +190,6 @@ async def _engine_alone(
         groups = itertools.cycle(_groups(drafts(1000), 1))
         messages = await asyncio.to_thread(_engine, stream, groups, seconds)
         await client.close()
-    finally:
-        for engine in engines:
-            engine.stop()
     return alone, messages
 
 
@@ -272,7 +273,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--nodes", action="store_true", help="three whole nodes, over HTTP")
     parser.add_argument("--items", type=int, default=500_000)
-    parser.add_argument("--connections", default="4,8,16")
+    parser.add_argument("--connections", default="8,16,32")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if args.nodes:
