@@ -95,7 +95,7 @@ class Run:
 
 
 def _bodies(text: bytes) -> list[bytes]:
-    """All lines, each without its opening. Reading lines is five times as quick as splitting."""
+    """All lines, each without its opening. Reading lines is twice as quick as splitting."""
     return list(map(_body, BytesIO(text)))
 
 
