@@ -23,7 +23,8 @@ from server.agent.node import Node
 log = logging.getLogger(__name__)
 PAUSE_S = 0.1  # gathers what comes meanwhile: many items at once cost less each
 AGAIN_S = 1.0
-STEP_BYTES = 16 << 20  # of lines: some 20 ms
+STEP_BYTES = 4 << 20  # of lines: some milliseconds
+STEPS = 4  # between two turns of an event loop that may be busy
 _WISH = Filter(types=frozenset({"tensor_math"}))
 
 
@@ -35,8 +36,7 @@ async def follow(node: Node) -> None:
         try:
             newest = node.snapshot().newest
             while registry.folded < newest:
-                # At most half of a core; who falls behind reads blocks that memory has let go.
-                await asyncio.sleep(await asyncio.to_thread(_step, node))
+                await asyncio.to_thread(_fold, node, newest)
         except ContextError as exc:  # retention took a block from under the reader
             log.warning("tensor hashes wait", extra={"reason": str(exc)})
             await asyncio.sleep(AGAIN_S)
@@ -45,11 +45,17 @@ async def follow(node: Node) -> None:
         await node.changed.wait_for(lambda: node.ring.newest > registry.folded)
 
 
-def _step(node: Node) -> float:
-    """Fold some more; returns the CPU seconds that it took."""
-    started = time.thread_time()
-    node.tensors.fold(*read_on(node.snapshot(), node.tensors.folded))
-    return time.thread_time() - started
+def _fold(node: Node, newest: int) -> None:
+    """Fold some more, at most up to an offset and with half of a core.
+
+    Not less either: who falls behind reads blocks that memory has let go.
+    """
+    for _ in range(STEPS):
+        if node.tensors.folded >= newest:
+            return
+        started = time.thread_time()
+        node.tensors.fold(*read_on(node.snapshot(), node.tensors.folded))
+        time.sleep(time.thread_time() - started)
 
 
 def read_on(snapshot: Snapshot, after: int, most: int = STEP_BYTES) -> tuple[Seen, int]:
