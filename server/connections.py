@@ -153,7 +153,8 @@ class Connection:
             self.on_data(data)
         else:
             self.poller.drop(self)
-            self.on_close()
+            ended, self.on_data, self.on_close = self.on_close, _ignore, _nothing
+            ended()  # forgotten before, as who set it holds this connection: no cycle stays
 
     def _flush(self) -> None:
         with self._lock:

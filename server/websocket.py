@@ -13,6 +13,7 @@ import hashlib
 import queue
 import socket
 import time
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -206,6 +207,7 @@ class Session:
         if engine.upgraded:
             engine.close(wait=False, abort=True, reason=engine.server.reason.TRANSPORT_CLOSE)
             engine.server.sockets.pop(engine.sid, None)
+        self._engine = None  # it has this session as its queue: no cycle stays
 
 
 class Transport:
@@ -264,20 +266,22 @@ def install(server: Any, poller: Poller, pings: Beats, upgraded: Callable[[str],
 
     def connected(sid: str, environ: dict[str, Any]) -> Any:
         engine = server.sockets[sid]
-        engine.schedule_ping = partial(_schedule_ping, engine, pings)
+        engine.schedule_ping = partial(_schedule_ping, weakref.ref(engine), pings)
         return connect(sid, environ)
 
     server.on("connect", connected)
 
 
-def _schedule_ping(engine: Any, pings: Beats) -> None:
-    if engine.last_ping:  # else one is on its way already
+def _schedule_ping(known: weakref.ref[Any], pings: Beats) -> None:
+    engine = known()
+    if engine is not None and engine.last_ping:  # else one is on its way already
         engine.last_ping = None
-        pings.add(partial(_ping, engine))
+        pings.add(partial(_ping, known))
 
 
-def _ping(engine: Any) -> bool:
-    if not engine.closing and not engine.closed:
+def _ping(known: weakref.ref[Any]) -> bool:
+    engine = known()
+    if engine is not None and not engine.closing and not engine.closed:
         engine.last_ping = time.time()
         engine.send(Packet(PING))
     return False  # the answer schedules the next
