@@ -6,7 +6,9 @@
 With `--nodes` three whole nodes run, and bodies of 1,000 items are posted to the leader over HTTP:
 everything is in there. Beside it what the engine alone takes in the same run: the same bodies as
 they are, as many under way as there are connections, each with its expected last sequence; and the
-messages that the log makes of them (compressed, with their columns), one at a time.
+messages that the log makes of them (compressed, with their columns), one at a time. Both before and
+after the nodes, of which it is the mean: a virtual machine whose memory has lain idle is slow until
+its host has given it back.
 
 Without, prints items a second that a majority has stored with fsync and the leader has applied, and
 how much later the followers have them; beside it the rate at which the engine alone takes the same
@@ -26,6 +28,7 @@ import time
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import psutil
@@ -139,17 +142,18 @@ def measure_nodes(
     bodies = [b"\n".join(lines[at : at + 1000]) for at in range(0, count, 1000)]
     requests = [request(body, "application/x-ndjson") for body in bodies]
     rows: dict[str, dict[str, float]] = {}
+    alone = [_engine_alone(folder / "before", bodies, connections, seconds)]
     with cluster(folder / "nodes") as three:
         port = three[three.leader()].port
         # What is compiled or loaded once; and its rings and caches are filled.
         send(port, requests[:FILL_BATCHES], min(connections))
         for number in connections:
             rows[f"over_{number}"] = _posted(three, requests, count, number)
-    alone, messages = asyncio.run(_engine_alone(folder / "engines", bodies, connections, seconds))
+    alone.append(_engine_alone(folder / "after", bodies, connections, seconds))
     for number, row in zip(connections, rows.values(), strict=True):
-        row["engine_items_per_s"] = alone[number]
-        row["ratio"] = row["items_per_s"] / alone[number]
-    return {**rows, "engine_messages_items_per_s": messages}
+        row["engine_items_per_s"] = fmean(taken[number] for taken, _ in alone)
+        row["ratio"] = row["items_per_s"] / row["engine_items_per_s"]
+    return {**rows, "engine_messages_items_per_s": fmean(messages for _, messages in alone)}
 
 
 def _posted(
@@ -176,11 +180,12 @@ def _cpu_s(three: Cluster) -> float:
     return sum(each.user + each.system for each in times)
 
 
-async def _engine_alone(
+def _engine_alone(
     folder: Path, bodies: Sequence[bytes], connections: Sequence[int], seconds: float
 ) -> tuple[dict[int, float], float]:
     """Items a second as bodies, by how many are under way; and as the log's messages."""
-    with _engines(folder) as (_, peers):
+
+    async def taken() -> tuple[dict[int, float], float]:
         client = await connect(peers, SECRET, tls=None)
         alone = {}
         for number in connections:
@@ -190,7 +195,10 @@ async def _engine_alone(
         groups = itertools.cycle(_groups(drafts(1000), 1))
         messages = await asyncio.to_thread(_engine, stream, groups, seconds)
         await client.close()
-    return alone, messages
+        return alone, messages
+
+    with _engines(folder) as (_, peers):
+        return asyncio.run(taken())
 
 
 async def _under_way(client: Client, bodies: Sequence[bytes], number: int, seconds: float) -> float:
