@@ -140,6 +140,7 @@ class LiveFeed:
         subscriber's life. Raises RateLimited where too many run.
         """
         with self._changed:
+            self._forget_left()
             number = self._standing.add(
                 matcher.query, regex=matcher.regex, ignore_case=matcher.ignore_case
             )
@@ -185,8 +186,7 @@ class LiveFeed:
     def _take(self, frame: FeedBatch) -> None:
         batch = Batch(frame.first_offset, frame.count, frame.ingested_at, frame.term, frame.text)
         with self._changed:
-            while self._left:
-                self._standing.remove(self._left.popleft())
+            self._forget_left()
             matches = self._matches(batch) if frame.text else {}
             with self._lock:
                 if frame.text:
@@ -196,6 +196,11 @@ class LiveFeed:
         if frame.text and frame.for_all:
             for listener in self._listeners:
                 listener(batch)
+
+    def _forget_left(self) -> None:
+        """Remove the queries that nobody waits for any more; call it with the lock."""
+        while self._left:
+            self._standing.remove(self._left.popleft())
 
     def _arrived(self, nbytes: int) -> None:
         with self._changed:

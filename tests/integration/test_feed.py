@@ -14,15 +14,17 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from context.errors import RateLimited
 from context.hub import Ring
 from context.items import Batch
+from context.query import Matcher, compile_matcher
 from server import ipc
 from server.agent.changed import Changed
 from server.agent.feed import Feed
 from server.agent.node import Node
 from server.agent_client import AgentClient
 from server.ipc import Answer, Request
-from server.live import LiveFeed
+from server.live import Attending, LiveFeed
 from tests.node_process import wait_for
 
 
@@ -161,3 +163,24 @@ def test_batches_come_only_while_somebody_attends(agent: Agent, tmp_path: Path) 
         return len(heard) == count
 
     wait_for(ends, "nothing")
+
+
+def test_queries_that_nobody_waits_for_make_room_though_nothing_comes(
+    agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("context.standing.MAX_QUERIES", 3)
+    feed, staying = LiveFeed(AgentClient(tmp_path / "agent.sock")), Attending()
+
+    def asks(number: int) -> Matcher:
+        return compile_matcher(f"needle {number}", regex=False, ignore_case=False)
+
+    feed.stand(staying, asks(0))
+    for number in range(1, 20):
+        leaving = Attending()
+        feed.stand(leaving, asks(number))
+        del leaving
+    others = [Attending(), Attending()]
+    for number, each in enumerate(others, 30):
+        feed.stand(each, asks(number))
+    with pytest.raises(RateLimited):
+        feed.stand(Attending(), asks(40))
