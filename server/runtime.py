@@ -21,6 +21,7 @@ from select import EPOLLIN, EPOLLOUT, EPOLLRDHUP, epoll
 from typing import Any
 
 from server import problems
+from server.accepting import Acceptor
 from server.plain_http import PlainHttp, about
 from server.takeover import CARRIER, Carrier, carrying
 
@@ -207,7 +208,7 @@ def _serve_eventlet(app: Any, sock: socket.socket, plain: PlainHttp | None) -> N
         wsgi.WSGI_LOCAL.already_handled = True
         return []
 
-    wsgi.RESPONSE_414 = _refusal(414)
+    wsgi.RESPONSE_414 = refusal(414)
     own = {
         "rbufsize": READ_BYTES,
         "handle": handle,
@@ -216,7 +217,7 @@ def _serve_eventlet(app: Any, sock: socket.socket, plain: PlainHttp | None) -> N
         "finish": finish,
     }
     wsgi.server(
-        sock,
+        Acceptor(sock, refusal(503)),
         carrying(
             _with_chunked_bodies(app),
             lambda environ: _own(environ["eventlet.input"].get_socket()),
@@ -242,17 +243,19 @@ def _with_chunked_bodies(app: Any) -> Any:
     return wrapped
 
 
-_REFUSALS = {
+REFUSALS = {
     400: ("bad_request", "this is not an HTTP/1.1 request"),
     414: ("uri_too_long", "the address is too long; send large queries in a body"),
     431: ("headers_too_large", "there are too many headers, or too long ones"),
+    503: ("too_many_connections", "this process has as many connections as the system allows"),
 }
 
 
-def _refusal(status: int) -> bytes:
+def refusal(status: int) -> bytes:
     """The whole answer to what is not even a request."""
-    code, detail = _REFUSALS.get(status, _REFUSALS[400])
-    answer = problems.answer(problems.problem(status, code, detail))
+    code, detail = REFUSALS.get(status, REFUSALS[400])
+    document = problems.problem(status, code, detail, retryable=status == 503)
+    answer = problems.answer(document)
     head = {**answer.headers, "Content-Length": len(answer.body), "Connection": "close"}
     lines = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}"]
     lines += [f"{name}: {value}" for name, value in head.items()]
@@ -262,7 +265,7 @@ def _refusal(status: int) -> bytes:
 def _send_error(handler: Any, status: int, *_: object, **__: object) -> None:
     """Replaces `BaseHTTPRequestHandler.send_error`, whose answer is a page."""
     handler.close_connection = True
-    handler.wfile.write(_refusal(status))
+    handler.wfile.write(refusal(status))
 
 
 def _own(sock: Any) -> socket.socket:

@@ -23,6 +23,7 @@ from functools import partial
 import psutil
 
 from nodes.adapters.lease_local import owner
+from server.accepting import raise_limit
 from server.agent_client import AgentClient, AgentUnavailable
 from server.factory import create_app
 from server.lead import Lead
@@ -38,6 +39,7 @@ AGENT_WAIT_S = 600.0
 def main() -> None:
     """Serve until SIGTERM."""
     start_logs(settings, "web")
+    raise_limit()
     several = settings.web_workers > 1
     if several and settings.async_mode != "eventlet":
         announce_refused(f"web_workers={settings.web_workers}: needs async_mode eventlet")

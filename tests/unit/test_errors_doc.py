@@ -8,6 +8,7 @@ from pathlib import Path
 import server.agent.main
 import server.factory
 import server.gate
+import server.runtime
 from ai_bridge.errors import BridgeError
 from context.errors import ContextError
 from nodes.errors import NodeError
@@ -37,6 +38,7 @@ def codes(base: type) -> dict[str, int]:
 
 def test_every_code_is_documented_with_its_status() -> None:
     raised = {each.code: each.status for each in (AgentUnavailable, server.factory.Stopping)}
+    raised |= {code: status for status, (code, _) in server.runtime.REFUSALS.items()}
     raised |= codes(server.gate.Refused)
     for base in (ContextError, BridgeError, NodeError, StorageError):
         raised |= codes(base)
