@@ -311,6 +311,9 @@ def _show_nodes(found: dict[str, Any]) -> None:
                 f" ratio {row['ratio']:.2f}   followers had all"
                 f" {row['followers_after_s'] * 1000:.0f} ms later"
             )
+    rows = [row for row in found.values() if isinstance(row, dict)]
+    best, alone = max(row["items_per_s"] for row in rows), rows[0]["engine_items_per_s"]
+    print(f"best     {best:>9,.0f} items/s, {best / alone:.2f} of the engine in the first row")
     messages = found["engine_messages_items_per_s"]
     print(f"engine   {messages:>9,.0f} items/s, as the log's messages, one at a time")
 
