@@ -65,6 +65,7 @@ class Acceptor:
             self._tell("too many connections; raise the limit (ulimit -n)", taken=self._most)
             with client, suppress(OSError):
                 client.send(self._refusal)
+            time.sleep(0)  # those who are served get their turn between two of them
 
     def _tell(self, text: str, **about: Any) -> None:
         now = time.monotonic()
