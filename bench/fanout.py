@@ -163,7 +163,7 @@ def stalled(folder: Path, count: int, asleep: int, seconds: float) -> dict[str, 
         nodes = {"alone": quiet, "beside": shared}
         for node in nodes.values():
             first.run(node.port, web(node).pid, count, **paced)
-        grown = {name: -web(node).memory_info().rss for name, node in nodes.items()}
+        before = {name: web(node).memory_info().rss for name, node in nodes.items()}
         for _ in range(asleep):
             opened.enter_context(_asleep(shared))
         turns: dict[str, list[dict[str, Any]]] = {name: [] for name in nodes}
@@ -172,7 +172,7 @@ def stalled(folder: Path, count: int, asleep: int, seconds: float) -> dict[str, 
                 node = nodes[name]
                 turns[name].append(load.run(node.port, web(node).pid, count, **paced))
         behind = _behind(shared)
-        grown = {name: grown[name] + web(node).memory_info().rss for name, node in nodes.items()}
+        after = {name: web(node).memory_info().rss for name, node in nodes.items()}
     found: dict[str, Any] = {"seconds": seconds, "sleepers that fell behind": behind}
     for name, rows in turns.items():
         found[name] = {
@@ -180,7 +180,7 @@ def stalled(folder: Path, count: int, asleep: int, seconds: float) -> dict[str, 
             for shown in ("p50_ms", "p99_ms", "server_cpu_us_per_delivery")
         }
         found[name]["worst_p99_ms"] = round(max(row["p99_ms"] for row in rows), 2)
-        found[name]["grown_mb"] = round(grown[name] / 2**20, 1)
+        found[name]["grown_mb"] = round((after[name] - before[name]) / 2**20, 1)
     return found
 
 

@@ -208,7 +208,7 @@ def _serve_eventlet(app: Any, sock: socket.socket, plain: PlainHttp | None) -> N
         wsgi.WSGI_LOCAL.already_handled = True
         return []
 
-    wsgi.RESPONSE_414 = refusal(414)
+    wsgi.RESPONSE_414 = _refusal(414)
     own = {
         "rbufsize": READ_BYTES,
         "handle": handle,
@@ -217,7 +217,7 @@ def _serve_eventlet(app: Any, sock: socket.socket, plain: PlainHttp | None) -> N
         "finish": finish,
     }
     wsgi.server(
-        Acceptor(sock, refusal(503)),
+        Acceptor(sock, _refusal(503)),
         carrying(
             _with_chunked_bodies(app),
             lambda environ: _own(environ["eventlet.input"].get_socket()),
@@ -251,11 +251,10 @@ REFUSALS = {
 }
 
 
-def refusal(status: int) -> bytes:
+def _refusal(status: int) -> bytes:
     """The whole answer to what is not even a request."""
     code, detail = REFUSALS.get(status, REFUSALS[400])
-    document = problems.problem(status, code, detail, retryable=status == 503)
-    answer = problems.answer(document)
+    answer = problems.answer(problems.problem(status, code, detail, retryable=status == 503))
     head = {**answer.headers, "Content-Length": len(answer.body), "Connection": "close"}
     lines = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}"]
     lines += [f"{name}: {value}" for name, value in head.items()]
@@ -265,7 +264,7 @@ def refusal(status: int) -> bytes:
 def _send_error(handler: Any, status: int, *_: object, **__: object) -> None:
     """Replaces `BaseHTTPRequestHandler.send_error`, whose answer is a page."""
     handler.close_connection = True
-    handler.wfile.write(refusal(status))
+    handler.wfile.write(_refusal(status))
 
 
 def _own(sock: Any) -> socket.socket:

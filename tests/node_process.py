@@ -59,6 +59,18 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 15.0) 
         time.sleep(0.01)
 
 
+def run_script(text: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own, such as where threads are to be green."""
+    return subprocess.run(
+        [sys.executable, "-c", text],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
 class Api(requests.Session):
     """A session that takes paths of one node, each call bounded in time."""
 

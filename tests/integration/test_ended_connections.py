@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import gc
 import socket
-import subprocess
-import sys
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import engineio
 import engineio.socket
@@ -19,9 +15,9 @@ import pytest
 from server.beats import Beats
 from server.connections import Connection, Poller
 from server.websocket import Transport, install
+from tests.node_process import run_script, wait_for
 
 DEADLINE_S = 10.0
-ROOT = Path(__file__).resolve().parents[2]
 # One client is answered, another's connection is taken over as by a stream: each in its own life.
 SERVED = """
 from server import runtime
@@ -84,13 +80,6 @@ class Owner:
         self.ended.set()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_a_connection_forgets_who_served_it(poller: Poller) -> None:
     ours, client = socket.socketpair()
     owner = Owner(ours, poller)
@@ -100,7 +89,7 @@ def test_a_connection_forgets_who_served_it(poller: Poller) -> None:
     assert known() is not None
     client.close()
     assert ended.wait(DEADLINE_S)
-    until(lambda: known() is None)
+    wait_for(lambda: known() is None, "all of it to be free", DEADLINE_S)
 
 
 def test_an_engine_io_client_is_free_before_its_next_ping_is_due(poller: Poller) -> None:
@@ -120,17 +109,10 @@ def test_an_engine_io_client_is_free_before_its_next_ping_is_due(poller: Poller)
     assert known() is not None
     client.close()
     assert left.wait(DEADLINE_S)
-    until(lambda: known() is None)
+    wait_for(lambda: known() is None, "all of it to be free", DEADLINE_S)
     assert server.sockets == {}
 
 
 def test_nothing_of_an_http_connection_waits_for_the_collector() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SERVED],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = run_script(SERVED)
     assert done.stdout == "0 1\n", done.stdout + done.stderr

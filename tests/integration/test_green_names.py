@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+from tests.node_process import run_script
 
-ROOT = Path(__file__).resolve().parents[2]
 CHECK = """
 import socket, sys
 from _thread import allocate_lock
@@ -44,12 +41,5 @@ print(sorted(name for name in sys.modules if name.partition(".")[0] == "dns"))
 
 
 def test_a_slow_name_server_stops_nobody() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", CHECK],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = run_script(CHECK)
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr

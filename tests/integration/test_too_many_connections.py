@@ -8,13 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from pathlib import Path
 
 import pytest
 
-from tests.node_process import wait_for
+from tests.node_process import ROOT, wait_for
 
-ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = 200
 SERVER = f"""
 import resource
@@ -23,7 +21,7 @@ from server import accepting, runtime
 runtime.patch("eventlet")
 accepting.raise_limit()
 
-import os, threading
+import os
 taken = []
 
 def app(environ, start_response):
